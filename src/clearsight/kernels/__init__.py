@@ -1,0 +1,1 @@
+"""Fast paths, each beside the slow reference function that defines it."""

@@ -1,0 +1,107 @@
+"""Attention over packed segments: no padding, and never a mask over the whole row.
+
+Shape suffixes: T query tokens (packed), H heads, K kv heads, C channels of one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def attention_reference(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
+    """Defines `packed_attention`: every segment alone, softmax in float32. Returns (T, H, C)."""
+    groups = q_THC.shape[1] // k_TKC.shape[1]
+    outputs = []
+    for q, k, v in zip(*(x.split(list(lengths)) for x in (q_THC, k_TKC, v_TKC)), strict=True):
+        keys, values = (x.float().repeat_interleave(groups, dim=1) for x in (k, v))
+        scores = torch.einsum("qhc,khc->hqk", q.float(), keys) * q.shape[-1] ** -0.5
+        if causal:
+            length = q.shape[0]
+            future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(future, float("-inf"))
+        outputs.append(torch.einsum("hqk,khc->qhc", scores.softmax(-1), values).to(q.dtype))
+    return torch.cat(outputs)
+
+
+def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
+    """Attention inside each segment of a packed row. `lengths` add up to T. Returns (T, H, C).
+
+    Runs of neighbouring segments with equal length (the slots of a video, equal pictures) go as one batch.
+    """
+    outputs = []
+    start = 0
+    for length, count in _runs(lengths):
+        stop = start + length * count
+        q, k, v = (
+            x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q_THC, k_TKC, v_TKC)
+        )
+        attend = _short_training_attention if _wants_short(q) else _fused_attention
+        out = attend(q, k, v, causal)
+        outputs.append(out.transpose(1, 2).flatten(0, 1))
+        start = stop
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _fused_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, causal: bool) -> Tensor:
+    gqa = q_NHTC.shape[1] != k_NKTC.shape[1]
+    return F.scaled_dot_product_attention(q_NHTC, k_NKTC, v_NKTC, is_causal=causal, enable_gqa=gqa)
+
+
+# On CPU the fused kernel's backward pass in bf16 is three times slower than plain products up to about this length.
+_SHORT = 256
+
+
+def _wants_short(q_NHTC: Tensor) -> bool:
+    return q_NHTC.requires_grad and q_NHTC.device.type == "cpu" and q_NHTC.shape[2] <= _SHORT
+
+
+def _short_training_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, causal: bool) -> Tensor:
+    groups = q_NHTC.shape[1] // k_NKTC.shape[1]
+    if groups > 1:
+        k_NKTC, v_NKTC = (x.repeat_interleave(groups, dim=1) for x in (k_NKTC, v_NKTC))
+    scores = (q_NHTC * q_NHTC.shape[-1] ** -0.5) @ k_NKTC.transpose(-1, -2)
+    if causal:
+        length = scores.shape[-1]
+        future = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, float("-inf"))
+    return scores.softmax(-1, dtype=torch.float32).to(v_NKTC.dtype) @ v_NKTC
+
+
+def cached_attention(q_THC: Tensor, k_SKC: Tensor, v_SKC: Tensor) -> Tensor:
+    """Causal attention of the newest T queries over all S >= T keys of one sequence. Returns (T, H, C)."""
+    tokens, heads, channels = q_THC.shape
+    keys, kv_heads, _ = k_SKC.shape
+    if tokens == keys:
+        return packed_attention(q_THC, k_SKC, v_SKC, (tokens,), causal=True)
+    k, v = k_SKC.transpose(0, 1), v_SKC.transpose(0, 1)
+    if tokens == 1:
+        # The query heads of one kv head stand as rows of one product; this is far faster than enable_gqa here.
+        q = q_THC.view(1, kv_heads, heads // kv_heads, channels)[0]
+        return F.scaled_dot_product_attention(q[None], k[None], v[None])[0].reshape(1, heads, channels)
+    # A chunk sees all that came before it and itself causally: the mask is (T, S), not (S, S).
+    ages = torch.arange(keys, device=q_THC.device)
+    seen = ages <= ages[keys - tokens :, None]
+    q = q_THC.transpose(0, 1)
+    out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen, enable_gqa=heads != kv_heads)
+    return out[0].transpose(0, 1)
+
+
+def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """[(length, how many neighbours share it)], in order."""
+    runs: list[tuple[int, int]] = []
+    for length in lengths:
+        if runs and runs[-1][0] == length:
+            runs[-1] = (length, runs[-1][1] + 1)
+        else:
+            runs.append((length, 1))
+    return runs
+
+
+def offsets(lengths: Sequence[int]) -> list[int]:
+    """Starts of packed segments, and the end of the last."""
+    return [0, *accumulate(lengths)]

@@ -1,0 +1,119 @@
+"""The Qwen2 decoder with M-RoPE, over packed sequences, with or without a cache (facts, 5.1).
+
+Shape suffixes: T tokens, D width, H heads, K kv heads, C channels of one head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearsight.config import TextConfig
+from clearsight.kernels.attention import cached_attention, packed_attention
+from clearsight.model.rope import Rope, mrope_table, rotate
+
+
+class LayerCache(Protocol):
+    """Where one layer of one sequence keeps its keys and values."""
+
+    def append(self, k_TKC: Tensor, v_TKC: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new rows; give back all rows of the sequence, (S, K, C) each."""
+
+
+class StepMeta:
+    """What one forward pass needs to know besides the tokens: segment lengths and, if any, their caches.
+
+    caches[s][l] is the cache of layer l of segment s; None runs without a cache, as in training.
+    """
+
+    __slots__ = ("caches", "lengths")
+
+    def __init__(self, lengths: Sequence[int], caches: Sequence[Sequence[LayerCache]] | None = None) -> None:
+        if caches is not None and len(caches) != len(lengths):
+            raise ValueError(f"{len(caches)} caches do not match {len(lengths)} segments")
+        self.lengths = tuple(lengths)
+        self.caches = caches
+
+    def layer(self, index: int) -> list[LayerCache] | None:
+        return None if self.caches is None else [layers[index] for layers in self.caches]
+
+
+class RMSNorm(nn.Module):
+    """Float32 inside, cast, then the weight: the reference's order of operations."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * (wide * scale).to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        kv_dim = config.num_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, kv_dim)
+        self.v_proj = nn.Linear(config.hidden_size, kv_dim)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x_TD: Tensor, rope: Rope, lengths: tuple[int, ...], caches: list[LayerCache] | None) -> Tensor:
+        q_THC, k_TKC, v_TKC = (
+            project(x_TD).unflatten(-1, (-1, self.head_dim)) for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q_THC, k_TKC = rotate(q_THC, rope), rotate(k_TKC, rope)
+        if caches is None:
+            out_THC = packed_attention(q_THC, k_TKC, v_TKC, lengths, causal=True)
+        else:
+            segments = zip(caches, *(x.split(lengths) for x in (q_THC, k_TKC, v_TKC)), strict=True)
+            out_THC = torch.cat([cached_attention(q, *cache.append(k, v)) for cache, q, k, v in segments])
+        return self.o_proj(out_THC.flatten(1))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_TD)) * self.up_proj(x_TD))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def forward(self, x_TD: Tensor, rope: Rope, lengths: tuple[int, ...], caches: list[LayerCache] | None) -> Tensor:
+        x_TD = x_TD + self.self_attn(self.input_layernorm(x_TD), rope, lengths, caches)
+        return x_TD + self.mlp(self.post_attention_layernorm(x_TD))
+
+
+class LanguageModel(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def forward(self, x_TD: Tensor, positions: Tensor, meta: StepMeta) -> Tensor:
+        """Hidden states (T, D) after the last norm, for embedded tokens and their positions (3, T)."""
+        rope = mrope_table(positions, self.config)
+        for index, layer in enumerate(self.layers):
+            x_TD = layer(x_TD, rope, meta.lengths, meta.layer(index))
+        return self.norm(x_TD)

@@ -1,0 +1,61 @@
+"""Vision tower and language model joined: the picture's tokens stand in for the pad tokens of the prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearsight.config import ModelConfig
+from clearsight.inputs import ModelInputs, VisionPatches
+from clearsight.model.language import LanguageModel, StepMeta
+from clearsight.model.vision import VisionTower
+
+
+class Qwen2VL(nn.Module):
+    """Parameter names are the official checkpoints' own: visual.*, model.*, lm_head.* (facts, 2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = VisionTower(config.vision)
+        self.model = LanguageModel(config.text)
+        if not config.text.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
+
+    def encode_vision(self, patches: VisionPatches) -> Tensor:
+        """Merged tokens (M, D) of all grids, in order."""
+        return self.visual(VisionPatches(patches.pixels.to(self.device), patches.grids))
+
+    def embed(self, inputs: ModelInputs) -> Tensor:
+        """Token embeddings (T, D) with every run of vision pads replaced by what the tower saw (facts, 5.7)."""
+        x_TD = self.model.embed_tokens(inputs.ids.to(self.device))
+        if inputs.vision is None:
+            return x_TD
+        merge = self.config.vision.merge_size
+        slots = torch.cat(
+            [
+                torch.arange(start, start + grid.tokens(merge))
+                for start, grid in zip(inputs.vision_starts, inputs.vision.grids, strict=True)
+            ]
+        )
+        seen_MD = self.encode_vision(inputs.vision).to(x_TD.dtype)
+        return x_TD.index_copy(0, slots.to(self.device), seen_MD)
+
+    def forward(self, inputs: ModelInputs, meta: StepMeta | None = None) -> Tensor:
+        """Hidden states (T, D) of packed sequences; `logits` turns the wanted rows into scores."""
+        meta = meta or StepMeta(inputs.lengths)
+        return self.model(self.embed(inputs), inputs.positions.to(self.device), meta)
+
+    def logits(self, hidden_TD: Tensor) -> Tensor:
+        """Scores (T, V) over the vocabulary."""
+        head = self.model.embed_tokens if self.config.text.tie_word_embeddings else self.lm_head
+        return F.linear(hidden_TD, head.weight)
