@@ -1,0 +1,51 @@
+"""Train nano from nothing on pictures that the project draws: `python recipes/nano.py --out runs/out/nano`.
+
+Killed at any moment, the same command goes on from the last checkpoint with the same batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from clearsight.config import NANO
+from clearsight.model.weights import random_model, save_model
+from clearsight.processor import Processor
+from clearsight.train.data import Mix
+from clearsight.train.loop import Stage, run_stage
+
+
+def stages() -> list[Stage]:
+    """Small crops first: native resolution makes them cheap, and reading starts with single characters."""
+    crops = Stage(
+        name="crops",
+        mix=Mix(weights={"word": 1.0}, form="caption", level_start=0.0, ramp=1200),
+        steps=1600,
+        decay=0.01,
+    )
+    dialogue = Stage(
+        name="dialogue",
+        mix=Mix(weights={"word": 0.3, "line": 0.2, "page": 0.15, "shapes": 0.35}, form="chat"),
+        steps=3000,
+        batch_size=48,
+    )
+    return [crops, dialogue]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
+    parser.add_argument("--only", help="run this stage alone")
+    arguments = parser.parse_args()
+    model = random_model(NANO, seed=0).train()
+    processor = Processor.packaged("nano")
+    for stage in stages():
+        if arguments.only in (None, stage.name):
+            run_stage(model, processor, stage, arguments.out)
+    save_model(model, arguments.out / "model", dtype=torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Seeded, labelled pictures drawn on the fly, to train and to examine a small model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from .sample import Sample, Split
+from .shapes import draw_shapes
+from .text import draw_line, draw_page, draw_word
+
+__all__ = ["WORLDS", "Sample", "Split", "draw"]
+
+WORLDS: dict[str, Callable[..., Sample]] = {
+    "word": draw_word,
+    "line": draw_line,
+    "page": draw_page,
+    "shapes": draw_shapes,
+}
+
+
+def draw(world: str, seed: int, split: Split, level: float = 1.0) -> Sample:
+    """Sample number `seed` of `world` in `split`: the same four arguments always give the same sample.
+
+    `level` in 0..1 makes samples longer and fuller. Raises ValueError for an unknown world, split or level.
+    """
+    if world not in WORLDS:
+        raise ValueError(f"there is no world {world!r}; the worlds are {', '.join(WORLDS)}")
+    if split not in ("train", "test"):
+        raise ValueError(f"the split must be 'train' or 'test', not {split!r}")
+    if not 0.0 <= level <= 1.0:
+        raise ValueError(f"the level must be from 0 to 1, not {level}")
+    return WORLDS[world](random.Random(f"{world} {split} {seed}"), split=split, level=level)

@@ -1,0 +1,89 @@
+"""Fonts found in installed packages of the `train` extra; three families are kept for the test split.
+
+Licences: DejaVu (in matplotlib) is under the Bitstream Vera licence; STIX (in matplotlib), Source Sans Pro, Source
+Serif Pro, Lato, Hanken Grotesk, Manrope and Red Hat Display are under the SIL Open Font Licence 1.1 (the package that
+carries Red Hat Display is itself under the MIT licence); Roboto and Caladea are under the Apache Licence 2.0. The
+files are read where they are installed and never copied.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import ImageFont
+
+from .sample import Split
+
+_MATPLOTLIB = ("matplotlib", "mpl-data/fonts/ttf")
+
+# family: ((package, folder in it), file name with {} for the style, styles)
+_FAMILIES: dict[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
+    "DejaVu Sans": (_MATPLOTLIB, "DejaVuSans{}.ttf", ("", "-Bold", "-Oblique", "-BoldOblique")),
+    "DejaVu Serif": (_MATPLOTLIB, "DejaVuSerif{}.ttf", ("", "-Bold", "-Italic", "-BoldItalic")),
+    "DejaVu Sans Mono": (_MATPLOTLIB, "DejaVuSansMono{}.ttf", ("", "-Bold", "-Oblique", "-BoldOblique")),
+    "STIX": (_MATPLOTLIB, "STIXGeneral{}.ttf", ("", "Bol", "Italic", "BolIta")),
+    "Roboto": (("font_roboto", "files"), "Roboto-{}.ttf", ("Regular", "Medium", "Bold", "Black", "Italic", "Light")),
+    "Source Sans Pro": (
+        ("font_source_sans_pro", "files"),
+        "SourceSansPro-{}.ttf",
+        ("Regular", "Semibold", "Bold", "Black", "It", "Light"),
+    ),
+    "Source Serif Pro": (
+        ("font_source_serif_pro", "files"),
+        "SourceSerifPro-{}.ttf",
+        ("Regular", "Semibold", "Bold", "Black", "It", "Light"),
+    ),
+    "Lato": (("font_lato", "files"), "Lato-{}.ttf", ("Regular", "Bold", "Black", "Italic", "Light")),
+    "Hanken Grotesk": (
+        ("font_hanken_grotesk", "files"),
+        "HankenGrotesk-{}.otf",
+        ("Regular", "Medium", "SemiBold", "Bold", "Italic", "Light"),
+    ),
+    "Manrope": (("font_manrope", "files"), "Manrope-{}.ttf", ("Regular", "Medium", "Bold", "ExtraBold")),
+    "Caladea": (("font_caladea", "files"), "Caladea-{}.ttf", ("Regular", "Bold", "Italic", "BoldItalic")),
+    "Red Hat Display": (
+        ("font_rhd", "files"),
+        "RedHatDisplay-{}.ttf",
+        ("Regular", "Medium", "Bold", "Black", "Italic"),
+    ),
+}
+_TEST_FAMILIES = frozenset({"Manrope", "Caladea", "Red Hat Display"})
+
+
+@cache
+def font_files(split: Split) -> tuple[tuple[Path, ...], ...]:
+    """The font files of `split`, one tuple per family. Raises ImportError when a font package is missing."""
+    chosen = [name for name in _FAMILIES if (name in _TEST_FAMILIES) == (split == "test")]
+    return tuple(_family_files(*_FAMILIES[name]) for name in chosen)
+
+
+def pick_font(rng: random.Random, split: Split) -> Path:
+    """A font file of `split`: every family is equally likely, then every style in it."""
+    return rng.choice(rng.choice(font_files(split)))
+
+
+# FreeType keeps a file handle open for each font, so the cache is bounded.
+@lru_cache(maxsize=400)
+def open_font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """The font file at `size` pixels per em."""
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def cap_height(path: Path) -> float:
+    """Height of a capital letter as a fraction of the font's size."""
+    size = 200
+    _, top, _, bottom = open_font(path, size).getbbox("H")
+    return (bottom - top) / size
+
+
+def _family_files(place: tuple[str, str], pattern: str, styles: tuple[str, ...]) -> tuple[Path, ...]:
+    package, folder = place
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"the font package {package!r} is missing; install it with: pip install 'clearsight[train]'")
+    root = Path(spec.submodule_search_locations[0]) / folder
+    return tuple(root / pattern.format(style) for style in styles)

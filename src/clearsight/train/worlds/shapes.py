@@ -1,0 +1,174 @@
+"""The world "shapes": counting, naming and finding coloured shapes, with answers that priors cannot guess."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from .ink import RGB, wear
+from .sample import CELL, Sample, Split
+from .scene import COLOURS, SHAPES, Scene, Shape, article, colours_on, paint, pick_paper, place, plural, with_article
+from .wording import ask
+
+NO_TEXT = "There is no text."
+
+SIDES = ("left", "right", "top", "bottom")
+
+_LENGTHS = (4 * CELL, 5 * CELL, 6 * CELL)
+_MOST = 9
+_MOST_DISTRACTORS = 5
+
+Kind = tuple[str, str]  # shape, colour
+
+
+def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
+    """A scene of 112 x 112 to 168 x 168 with coloured shapes; `level` 0..1 grows their number up to nine."""
+    scene, question, answer, skill = pose(rng, split=split, level=level)
+    return Sample(wear(rng, paint(rng, scene)), question, answer, skill)
+
+
+def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, str, str, str]:
+    """The scene of a sample before it is painted, with its question, answer and skill."""
+    task = rng.choices(list(_TASKS), list(_TASKS.values()))[0]
+    return task(rng, split, level)
+
+
+# --- the tasks: each chooses its answer first, so that all answers are equally likely ----------------------
+
+
+def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    most = 1 + round((_MOST - 1) * level)
+    number = rng.randint(0, most)
+    paper = pick_paper(rng)
+    palette = colours_on(paper)
+    if rng.random() < 0.4:
+        kinds = _crowd(rng, palette, number)
+        return _scene(rng, paper, kinds), ask(rng, "count", split), str(number), "count"
+    shape, colour = rng.choice(SHAPES), rng.choice(palette)
+    form = rng.choice(("count colour", "count shape", "count both"))
+    by_colour, by_shape = form != "count shape", form != "count colour"
+
+    def counts(kind: Kind) -> bool:
+        return (kind[1] == colour or not by_colour) and (kind[0] == shape or not by_shape)
+
+    wanted = [
+        (shape if by_shape else rng.choice(SHAPES), colour if by_colour else rng.choice(palette)) for _ in range(number)
+    ]
+    others = rng.randint(0 if number else 1, max(1, round(_MOST_DISTRACTORS * level)))
+    near = [(shape, colour)] * (form == "count both")
+    kinds = wanted + _distractors(rng, palette, others, counts, near)
+    question = ask(rng, form, split, colour=colour, shape=shape, shapes=plural(shape))
+    return _scene(rng, paper, kinds), question, str(number), "count"
+
+
+def _colour(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    paper = pick_paper(rng, colour)
+    others = rng.randint(0, round(_MOST_DISTRACTORS * level))
+    kinds = [(shape, colour), *_distractors(rng, colours_on(paper), others, lambda kind: kind[0] == shape)]
+    return _scene(rng, paper, kinds), ask(rng, "colour", split, shape=shape), colour, "colour"
+
+
+def _shape(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    paper = pick_paper(rng, colour)
+    others = rng.randint(0, round(_MOST_DISTRACTORS * level))
+    kinds = [(shape, colour), *_distractors(rng, colours_on(paper), others, lambda kind: kind[1] == colour)]
+    return _scene(rng, paper, kinds), ask(rng, "shape", split, colour=colour), shape, "shape"
+
+
+def _describe(rng: random.Random, split: Split, _level: float) -> tuple[Scene, str, str, str]:
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    scene = _scene(rng, pick_paper(rng, colour), [(shape, colour)])
+    return scene, ask(rng, "describe", split), with_article(f"{colour} {shape}"), "describe"
+
+
+def _where(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    side = rng.choice(SIDES)
+    free = rng.random() < 0.4
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    paper = pick_paper(rng, colour)
+    others = rng.randint(0, round(3 * level))
+    kinds = [(shape, colour), *_distractors(rng, colours_on(paper), others, lambda kind: kind == (shape, colour))]
+    while True:
+        scene = _scene(rng, paper, kinds)
+        if side in sides_of(scene.shapes[0], scene) and (not free or len(sides_of(scene.shapes[0], scene)) == 1):
+            break
+    form = "where" if free else "left or right" if side in SIDES[:2] else "top or bottom"
+    return scene, ask(rng, form, split, colour=colour, shape=shape), side, "where"
+
+
+def _exists(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    yes = rng.random() < 0.5
+    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
+    paper = pick_paper(rng, colour)
+    form = rng.choice(("exists", "exists", "exists shape", "exists colour"))
+
+    def asked(kind: Kind) -> bool:
+        return (form == "exists shape" or kind[1] == colour) and (form == "exists colour" or kind[0] == shape)
+
+    number = rng.randint(1, 1 + round(_MOST_DISTRACTORS * level))
+    near = [(shape, colour)] * (form == "exists")
+    palette = colours_on(paper)
+    seen = (
+        shape if form != "exists colour" else rng.choice(SHAPES),
+        colour if form != "exists shape" else rng.choice(palette),
+    )
+    kinds = [seen] * yes + _distractors(rng, palette, number - yes, asked, near)
+    noun = {"exists": f"{colour} {shape}", "exists shape": shape, "exists colour": colour}[form]
+    question = ask(rng, form, split, colour=colour, shape=shape, a=article(noun))
+    return _scene(rng, paper, kinds), question, "yes" if yes else "no", "exists"
+
+
+def _no_text(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    paper = pick_paper(rng)
+    kinds = _crowd(rng, colours_on(paper), rng.randint(0, 1 + round((_MOST - 1) * level)))
+    return _scene(rng, paper, kinds), ask(rng, "read", split), NO_TEXT, "honesty"
+
+
+_Task = Callable[[random.Random, Split, float], tuple[Scene, str, str, str]]
+_TASKS: dict[_Task, int] = {_count: 34, _colour: 14, _shape: 14, _describe: 10, _where: 12, _exists: 12, _no_text: 4}
+
+
+# --- scenes ------------------------------------------------------------------------------------------------
+
+
+def sides_of(shape: Shape, scene: Scene) -> list[str]:
+    """The sides on which `shape` clearly lies: its centre is at least a seventh of the sheet away from the middle."""
+    sides = []
+    for offset, names in ((shape.x / scene.width, SIDES[:2]), (shape.y / scene.height, SIDES[2:])):
+        if abs(offset - 0.5) >= 1 / 7:
+            sides.append(names[offset > 0.5])
+    return sides
+
+
+def _scene(rng: random.Random, paper: RGB, kinds: list[Kind]) -> Scene:
+    size = rng.choice(_LENGTHS), rng.choice(_LENGTHS)
+    return Scene(*size, paper, place(rng, size, kinds))
+
+
+def _crowd(rng: random.Random, palette: list[str], number: int) -> list[Kind]:
+    """`number` kinds; one crowd in three has a single shape, one in three a single colour."""
+    style = rng.randrange(3)
+    shapes = [rng.choice(SHAPES)] if style == 0 else SHAPES
+    colours = [rng.choice(palette)] if style == 1 else palette
+    return [(rng.choice(shapes), rng.choice(colours)) for _ in range(number)]
+
+
+def _distractors(
+    rng: random.Random,
+    palette: list[str],
+    number: int,
+    forbidden: Callable[[Kind], bool],
+    near: list[Kind] | None = None,
+) -> list[Kind]:
+    """`number` kinds that are not `forbidden`; half of them share the shape or the colour of one of `near`."""
+    kinds: list[Kind] = []
+    while len(kinds) < number:
+        shape, colour = rng.choice(SHAPES), rng.choice(palette)
+        if near and rng.random() < 0.5:
+            like = rng.choice(near)
+            shape, colour = (like[0], colour) if rng.random() < 0.5 else (shape, like[1])
+        if not forbidden((shape, colour)):
+            kinds.append((shape, colour))
+    return kinds

@@ -1,0 +1,54 @@
+"""The words that questions and fixed answers are made of, as the pieces a Qwen2 tokenizer cuts them into.
+
+A small model gives each of these pieces a token of its own and spells everything else in bytes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .scene import COLOURS, SHAPES, plural, with_article
+from .shapes import NO_TEXT, SIDES
+from .text import NO_SHAPES, ORDINALS
+from .wording import WORDINGS
+
+_CHAT = ("system\n", "user\n", "assistant\n", "You are a helpful assistant.")
+
+# The Qwen2 split rule (facts, 1.4) for ASCII text, which is all that the templates hold.
+_PIECE = re.compile(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def pieces(text: str) -> list[str]:
+    """`text` (ASCII) cut by the Qwen2 pre-tokenizer rule; the pieces join to `text` again."""
+    return _PIECE.findall(text)
+
+
+def question_words() -> list[str]:
+    """Every piece longer than one byte of the questions, the fixed answers and the chat frame, sorted."""
+    return sorted({piece for text in _texts() for piece in pieces(text) if len(piece) > 1})
+
+
+def _texts() -> list[str]:
+    colours, shapes = list(COLOURS), list(SHAPES)
+    slots = {
+        "colour": colours,
+        "shape": shapes,
+        "shapes": [plural(shape) for shape in shapes],
+        "a": ["a", "an"],
+        "nth": list(ORDINALS),
+    }
+    texts = [*_CHAT, NO_TEXT, NO_SHAPES, "yes", "no", *SIDES, *colours, *shapes]
+    texts += [with_article(f"{colour} {shape}") for colour in colours for shape in shapes]
+    for wordings in WORDINGS.values():
+        texts += [filled for wording in (*wordings.train, *wordings.test) for filled in _fill(wording, slots)]
+    return texts
+
+
+def _fill(wording: str, slots: dict[str, list[str]]) -> list[str]:
+    """`wording` with every value of its slots in turn; slots are filled in step, not in every combination."""
+    if "{" not in wording:
+        return [wording]
+    count = max(map(len, slots.values()))
+    return [wording.format(**{name: values[i % len(values)] for name, values in slots.items()}) for i in range(count)]
