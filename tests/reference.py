@@ -43,9 +43,7 @@ TINY = ModelConfig(
 def shallow(name: str, layers: int = 2) -> ModelConfig:
     """A preset's true widths with few layers."""
     config = PRESETS[name]
-    return replace(
-        config, vision=replace(config.vision, depth=layers), text=replace(config.text, num_layers=layers)
-    )
+    return replace(config, vision=replace(config.vision, depth=layers), text=replace(config.text, num_layers=layers))
 
 
 def reference_config(config: ModelConfig) -> Any:

@@ -6,8 +6,10 @@ top level) and nested (`text_config`). What we write is the flat layout, which e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -212,6 +214,21 @@ _TOKEN_KEYS = {
     "image_token_id": "image_pad",
     "video_token_id": "video_pad",
 }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a settings file. Raises ConfigError naming the file if it is missing or damaged."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a JSON object, not a {type(data).__name__}")
+    return data
 
 
 def config_from_json(data: Mapping[str, Any]) -> ModelConfig:

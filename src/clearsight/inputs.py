@@ -124,6 +124,9 @@ class SamplingParams:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ValueError(f"{name} is {value!r}; it must be between {low} and {high}")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if self.seed is not None and not (whole and 0 <= self.seed < 2**63):
+            raise ValueError(f"seed is {self.seed!r}; it must be a whole number from 0 to 2**63 - 1")
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise ValueError(f"stop strings must be non-empty texts, not {self.stop!r}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 ROLES = ("system", "user", "assistant")
 
@@ -54,7 +54,7 @@ class Video:
     limits: Limits = Limits()
 
 
-Part = Union[Text, Image, Video]
+Part = Text | Image | Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Message:
             raise MessageError(f"unknown role {self.role!r}; roles are {', '.join(ROLES)}")
 
 
-MessageLike = Union[Message, Mapping[str, Any]]
+MessageLike = Message | Mapping[str, Any]
 
 
 def parse_messages(messages: Iterable[MessageLike]) -> list[Message]:

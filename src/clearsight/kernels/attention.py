@@ -17,7 +17,7 @@ def attention_reference(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Se
     """Defines `packed_attention`: every segment alone, softmax in float32. Returns (T, H, C)."""
     groups = q_THC.shape[1] // k_TKC.shape[1]
     outputs = []
-    for q, k, v in zip(*(x.split(list(lengths)) for x in (q_THC, k_TKC, v_TKC)), strict=True):
+    for q, k, v in zip(*(torch.split(x, list(lengths)) for x in (q_THC, k_TKC, v_TKC)), strict=True):
         keys, values = (x.float().repeat_interleave(groups, dim=1) for x in (k, v))
         scores = torch.einsum("qhc,khc->hqk", q.float(), keys) * q.shape[-1] ** -0.5
         if causal:
@@ -37,9 +37,7 @@ def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Seque
     start = 0
     for length, count in _runs(lengths):
         stop = start + length * count
-        q, k, v = (
-            x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q_THC, k_TKC, v_TKC)
-        )
+        q, k, v = (x[start:stop].reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in (q_THC, k_TKC, v_TKC))
         attend = _short_training_attention if _wants_short(q) else _fused_attention
         out = attend(q, k, v, causal)
         outputs.append(out.transpose(1, 2).flatten(0, 1))

@@ -59,7 +59,7 @@ def patch_coordinates(grid: Grid, merge: int, device: torch.device) -> Tensor:
 
 
 def vision_table(grids: Sequence[Grid], config: VisionConfig, device: torch.device) -> Rope:
-    """2D rotary tables for all patches: half of the frequencies turn with the row, half with the column (facts, 5.3)."""
+    """2D rotary tables for all patches: half the frequencies turn with the row, half with the column (facts, 5.3)."""
     coordinates = torch.cat([patch_coordinates(grid, config.merge_size, device) for grid in grids])
     frequencies = _frequencies(config.rope_theta, config.head_dim // 2, device)
     return _table((coordinates.float()[:, :, None] * frequencies).flatten(1))

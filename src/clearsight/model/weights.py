@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clearsight.config import ModelConfig, config_to_json
+from clearsight.config import ModelConfig, config_to_json, read_json
 from clearsight.model.qwen2_vl import Qwen2VL
 
 # Splitting keeps every file easy to copy and to resume.
@@ -117,8 +117,8 @@ def _files(folder: Path) -> list[Path]:
             raise WeightsError(f"{folder} holds neither model.safetensors nor {index.name}")
         return [single]
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise WeightsError(f"{index} is not a weight index: {error!r}") from error
     paths = [folder / name for name in names]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Drawn samples as packed batches. Batch number i is a pure function of (recipe, i), so a resumed run repeats nothing."""
+"""Drawn samples as packed batches. Batch i is a pure function of (recipe, i), so a resumed run repeats nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,36 @@
+# `make demo` and `make test` need Python 3.10+ with pip, and nothing else: they set up .venv by themselves.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEFINITION := pyproject.toml constraints.txt Makefile
+PICTURE := examples/demo.png
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.core
+	@echo "picture: $(PICTURE)"
+	@for question in "What does it say?" "What shapes do you see?" "How many shapes are there?"; do \
+		echo; echo "> $$question"; $(VENV)/bin/clearsight ask $(PICTURE) "$$question" || exit; \
+	done
+
+test: check
+	$(PY) -m pytest
+
+check: $(VENV)/.test
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+clean:
+	rm -rf $(VENV)
+
+# A stamp is newer than what defines the environment, so a second call does nothing and a change installs again.
+$(VENV)/.core: $(DEFINITION)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet -c constraints.txt setuptools
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,train]'
+	@touch $@

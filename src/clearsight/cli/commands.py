@@ -1,0 +1,130 @@
+"""The commands that run once: ask, count, info."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clearsight.cli.options import UsageError, sampling_params, system_turn, user_turn
+from clearsight.cli.output import note_nano, show, show_end, show_json, show_tree
+
+if TYPE_CHECKING:
+    from clearsight.vlm import VLM, Reply
+
+
+def ask(args: argparse.Namespace) -> int:
+    if not args.inputs or not args.inputs[-1].strip():
+        raise UsageError("the question is missing: clearsight ask PICTURE... QUESTION")
+    *pictures, question = args.inputs
+    if os.path.isfile(question):
+        raise UsageError(f"the question is missing: the last argument {question!r} is a file")
+    messages = [*system_turn(args), user_turn(args, pictures, [question])]
+    check(args, messages)
+    vlm = load(args)
+    stream = vlm.stream(messages, sampling_params(args, vlm.default_sampling), add_vision_id=args.label_pictures)
+    if args.json:
+        show_json({"model": vlm.name, **_reply_data(stream.reply)})
+        return 0
+    note_nano(args.model)
+    for piece in stream:
+        show(piece)
+    show_end(stream.reply)
+    return 0
+
+
+def count(args: argparse.Namespace) -> int:
+    from clearsight.model.hub import short_name
+    from clearsight.vlm import load_processor
+
+    if not args.pictures and not args.text:
+        raise UsageError("there is nothing to count: give a picture or --text")
+    processor = load_processor(short_name(args.model) or args.model)
+    messages = [*system_turn(args), user_turn(args, args.pictures, args.text)]
+    counted = processor.count(messages, add_vision_id=args.label_pictures)
+    context = processor.config.text.max_positions
+    if args.json:
+        media = [asdict(use) for use in counted.media]
+        show_json({"model": args.model, "tokens": counted.tokens, "context": context, "media": media})
+        return 0
+    for use in counted.media:
+        print(
+            f"{use.name}: {_sides(use.original_size)} pixels, used at {_sides(use.size)},"
+            f" grid {_sides(use.grid)}, {use.tokens} tokens"
+        )
+    print(f"prompt: {counted.tokens} tokens of {context}")
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    from clearsight.config import read_json
+    from clearsight.model.hub import LICENCES, resolve, short_name
+    from clearsight.model.weights import empty_model
+    from clearsight.vlm import load_processor
+
+    short = short_name(args.model)
+    processor = load_processor(short or args.model)
+    model = empty_model(processor.config)
+    parameters, vision = (sum(p.numel() for p in part.parameters()) for part in (model, model.visual))
+    text, settings = processor.config.text, processor.image_settings
+    data = {
+        "model": args.model,
+        "parameters": {"total": parameters, "vision": vision, "language": parameters - vision},
+        "vision": {"layers": processor.config.vision.depth, "width": processor.config.vision.embed_dim},
+        "language": {"layers": text.num_layers, "width": text.hidden_size},
+        "vocabulary": {"used": processor.tokenizer.vocab_size, "rows": text.vocab_size},
+        "context_tokens": text.max_positions,
+        "picture_pixels": {"min": settings.min_pixels, "max": settings.max_pixels},
+        "pixels_per_token": settings.factor**2,
+        "weights_gigabytes": {"bfloat16": round(2e-9 * parameters, 3), "float32": round(4e-9 * parameters, 3)},
+        "licence": LICENCES.get(short or "", "see the checkpoint's own page"),
+    }
+    if short == "nano" and (resolve("nano") / "card.json").is_file():
+        data["card"] = read_json(resolve("nano") / "card.json")
+    if args.json:
+        show_json(data)
+    else:
+        show_tree(data)
+    return 0
+
+
+def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
+    """Report a bad picture or setting before a model is fetched and loaded, which can take long."""
+    from clearsight.inputs import SamplingParams
+    from clearsight.media import read_header
+    from clearsight.messages import Image, parse_messages
+
+    sampling_params(args, SamplingParams())
+    for message in parse_messages(messages):
+        for part in message.parts:
+            if isinstance(part, Image):
+                read_header(part.source)
+
+
+def load(args: argparse.Namespace) -> VLM:
+    import torch
+
+    from clearsight.vlm import VLM
+
+    dtype = None if args.dtype is None else getattr(torch, args.dtype)
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {args.device!r} cannot be used on this machine: {reason}") from error
+    return VLM.load(args.model, device=args.device, dtype=dtype, random_weights=args.random_weights)
+
+
+def _reply_data(reply: Reply) -> dict[str, Any]:
+    return {
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "usage": {**asdict(reply.usage), "total_tokens": reply.usage.total_tokens},
+        "media": [asdict(use) for use in reply.media],
+    }
+
+
+def _sides(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

@@ -1,0 +1,17 @@
+"""What a user can get wrong."""
+
+from __future__ import annotations
+
+from clearsight.cli.options import UsageError
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """What a user can cause and understand; all else is our fault and shows its traceback."""
+    from clearsight.config import ConfigError
+    from clearsight.media import MediaError
+    from clearsight.messages import MessageError
+    from clearsight.model.hub import ModelNotFound
+    from clearsight.model.weights import WeightsError
+    from clearsight.processor import PromptTooLong, TokenizerError
+
+    return UsageError, MediaError, MessageError, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError

@@ -1,0 +1,108 @@
+"""What can be typed: options, and what they mean as messages and sampling parameters."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from clearsight.inputs import SamplingParams
+
+
+class UsageError(ValueError):
+    """The command line itself is wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+_SAMPLING: dict[str, tuple[type, str]] = {
+    "max_tokens": (int, "longest answer, in tokens"),
+    "temperature": (float, "0 always takes the likeliest token; above 0 drops the model's own top-k, top-p and min-p"),
+    "top_k": (int, "choose among the K likeliest tokens; 0 is off"),
+    "top_p": (float, "choose among the likeliest tokens that make up this probability"),
+    "min_p": (float, "leave out tokens less likely than this part of the likeliest"),
+    "repetition_penalty": (float, "above 1: tokens seen before become less likely"),
+    "presence_penalty": (float, "taken once from the score of each token in the answer so far"),
+    "frequency_penalty": (float, "taken from it for each time the token occurred"),
+    "seed": (int, "the same seed gives the same answer"),
+}
+
+
+def add_ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    _add_weights(parser)
+    _add_prompt(parser)
+    _add_sampling(parser)
+
+
+def add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures for the first question")
+    _add_weights(parser)
+    _add_prompt(parser)
+    _add_sampling(parser)
+
+
+def add_count(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files; only their headers are read")
+    parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="count this too; may be repeated")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_model(parser)
+    _add_prompt(parser)
+
+
+def add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", default="nano", metavar="MODEL", help="as for --model (default: nano)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="nano", help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
+    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument("--label-pictures", action="store_true", help='announce each picture as "Picture k: "')
+    parser.add_argument("--min-pixels", type=int, metavar="N", help="enlarge smaller pictures to this area")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="shrink larger pictures to this area")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    for name, (kind, text) in _SAMPLING.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before TEXT; may be repeated")
+
+
+def user_turn(args: argparse.Namespace, pictures: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    limits = {name: getattr(args, name) for name in ("min_pixels", "max_pixels") if getattr(args, name) is not None}
+    parts: list[dict[str, Any]] = [{"type": "image", "image": picture, **limits} for picture in pictures]
+    return {"role": "user", "content": parts + [{"type": "text", "text": text} for text in texts]}
+
+
+def system_turn(args: argparse.Namespace) -> list[dict[str, Any]]:
+    return [] if args.system is None else [{"role": "system", "content": args.system}]
+
+
+def sampling_params(args: argparse.Namespace, default: SamplingParams) -> SamplingParams:
+    wanted = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    if args.stop:
+        wanted["stop"] = tuple(args.stop)
+    if wanted.get("temperature"):
+        # Official checkpoints set top_k to 1, which would leave a temperature without any effect (facts, 1.3).
+        wanted = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, **wanted}
+    try:
+        return replace(default, **wanted)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

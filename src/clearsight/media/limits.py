@@ -1,0 +1,66 @@
+"""What a picture may be, each limit one named setting, and the error that refuses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+class MediaError(ValueError):
+    """A picture cannot be used; the text names the picture, the value found and the limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaLimits:
+    """Checked before any pixel is decoded.
+
+    max_file_bytes: of one encoded picture. max_pixels: declared width x height; the default takes a 12000 x 11000
+    photograph, about 400 MB of RGB. max_aspect_ratio: long side / short side (facts, 3.2). max_frames: pictures in one
+    video (facts, 4.1). allow_files: whether texts and paths may name local files; an edge that takes text from
+    strangers switches it off, leaving data: URLs.
+    """
+
+    max_file_bytes: int = 64 * 2**20
+    max_pixels: int = 2**27
+    max_aspect_ratio: float = 200
+    max_frames: int = 768
+    allow_files: bool = True
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value <= 0 and item.name != "allow_files":
+                raise ValueError(f"{item.name} is {value}; it must be above 0")
+
+
+DEFAULT_LIMITS = MediaLimits()
+
+
+def check_bytes(count: int, name: str, limits: MediaLimits) -> None:
+    """Refuse an encoded picture that is empty or too long; count in bytes."""
+    if count == 0:
+        raise MediaError(f"{name}: it is empty (0 bytes)")
+    if count > limits.max_file_bytes:
+        raise MediaError(f"{name}: it has {count} bytes; the limit is {limits.max_file_bytes}")
+
+
+def check_size(width: int, height: int, name: str, limits: MediaLimits) -> None:
+    """Refuse a declared size (in pixels) without area, with too much of it, or too thin."""
+    if width <= 0 or height <= 0:
+        raise MediaError(f"{name}: its size is {width} x {height} pixels; both sides must be at least 1")
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{name}: {width} x {height} is {width * height} pixels; the limit is {limits.max_pixels} pixels"
+        )
+    ratio = max(width, height) / min(width, height)
+    if ratio > limits.max_aspect_ratio:
+        raise MediaError(
+            f"{name}: {width} x {height} has an aspect ratio of {ratio:.1f}; the limit is {limits.max_aspect_ratio:g}"
+        )
+
+
+def check_frames(count: int, limits: MediaLimits) -> None:
+    """Refuse a video without frames or with too many."""
+    if count == 0:
+        raise MediaError("video: it has no frames")
+    if count > limits.max_frames:
+        raise MediaError(f"video: it has {count} frames; the limit is {limits.max_frames}")

@@ -1,0 +1,107 @@
+"""Where the bytes of a picture come from: a path, a file: address, a data: address or bytes (facts, 11.3)."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import stat
+from typing import Union
+from urllib.parse import unquote
+
+from clearsight.media.limits import MediaError, MediaLimits, check_bytes
+
+ByteSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
+
+NAMELESS = "picture"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_SHOWN = 80
+
+
+def read_source(source: ByteSource, limits: MediaLimits) -> tuple[str, bytes]:
+    """The name of a picture, as messages show it, and its encoded bytes. Raises MediaError."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = memoryview(source)
+        check_bytes(data.nbytes, NAMELESS, limits)
+        return NAMELESS, bytes(data)
+    if not isinstance(source, str):
+        return _read_file(os.fsdecode(source), limits)
+    scheme = _scheme(source)
+    if scheme == "data":
+        return NAMELESS, _read_data_url(source, limits)
+    if scheme == "file":
+        return _read_file(_file_url_path(source), limits)
+    if scheme in ("http", "https"):
+        raise MediaError(f"{shorten(source)}: remote pictures are not fetched; download it first")
+    if scheme is not None:
+        raise MediaError(f"{shorten(source)}: addresses of kind {scheme}: are not supported; give a path or a file")
+    return _read_file(source, limits)
+
+
+def shorten(text: str) -> str:
+    """Short enough for a message, and without characters that would break its line."""
+    shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return "".join(char if char.isprintable() else "?" for char in shown)
+
+
+def _scheme(source: str) -> str | None:
+    """data: needs no slashes; any other word before a colon is an address only with them, so c:/x stays a path."""
+    match = _SCHEME.match(source)
+    if match is None:
+        return None
+    scheme = match[1].lower()
+    return scheme if scheme in ("data", "file") or source[match.end() :].startswith("//") else None
+
+
+def _file_url_path(url: str) -> str:
+    path = url[len("file:") :]
+    if path.startswith("//"):
+        path = path[2:]
+        if path.lower().startswith("localhost/"):
+            path = path[len("localhost") :]
+    return unquote(path)
+
+
+def _read_file(path: str, limits: MediaLimits) -> tuple[str, bytes]:
+    name = shorten(os.path.basename(path) or path or NAMELESS)
+    if not limits.allow_files:
+        raise MediaError(f"{name}: local files are not allowed here; send the picture itself as a data: address")
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise MediaError(f"{name}: it is not a regular file")
+            check_bytes(status.st_size, name, limits)
+            # One byte more than allowed, because a file may grow after its size was looked up.
+            data = file.read(limits.max_file_bytes + 1)
+    except FileNotFoundError:
+        raise MediaError(f"{name}: there is no such file ({shorten(path)!r})") from None
+    except IsADirectoryError:
+        raise MediaError(f"{name}: it is a directory, not a picture") from None
+    except OSError as error:
+        raise MediaError(f"{name}: it cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(f"{name}: its path cannot be used ({error})") from error
+    check_bytes(len(data), name, limits)
+    return name, data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opening a pipe must not wait for a writer before it can be refused."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def _read_data_url(url: str, limits: MediaLimits) -> bytes:
+    """Decode data:[kind];base64,...; the stated kind is ignored, the content decides."""
+    head, comma, body = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise MediaError(f"{NAMELESS}: a data: address must hold ';base64,'; found {shorten(head)!r}")
+    body = "".join(body.split())
+    # Four letters carry three bytes, so a text too long is refused before it is decoded.
+    check_bytes(max(0, len(body) * 3 // 4 - body[-2:].count("=")), NAMELESS, limits)
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError as error:
+        raise MediaError(f"{NAMELESS}: the base64 text of its data: address is damaged ({error})") from None
