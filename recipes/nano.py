@@ -21,14 +21,14 @@ def stages() -> list[Stage]:
     """Small crops first: native resolution makes them cheap, and reading starts with single characters."""
     crops = Stage(
         name="crops",
-        mix=Mix(weights={"word": 1.0}, form="caption", level_start=0.0, ramp=1200),
-        steps=1600,
+        mix=Mix(weights={"word": 1.0}, form="caption", level_start=0.0, ramp=1100),
+        steps=1500,
         decay=0.01,
     )
     dialogue = Stage(
         name="dialogue",
         mix=Mix(weights={"word": 0.3, "line": 0.2, "page": 0.15, "shapes": 0.35}, form="chat"),
-        steps=3000,
+        steps=1800,
         batch_size=48,
     )
     return [crops, dialogue]

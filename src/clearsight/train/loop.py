@@ -28,13 +28,13 @@ class Stage:
     mix: Mix
     steps: int
     batch_size: int = 64
-    lr: float = 2e-3
+    lr: float = 4e-3
     weight_decay: float = 0.01
     warmup: int = 100
     decay: float = 0.3
     clip: float = 1.0
     seed: int = 0
-    checkpoint_every: int = 250
+    checkpoint_every: int = 100
     log_every: int = 20
 
 
@@ -78,7 +78,7 @@ def _steps(
         lr = learning_rate(step, stage.steps, stage.lr, stage.warmup, stage.decay)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["share"]
         with torch.autocast(model.device.type, torch.bfloat16):
             loss = next_token_loss(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -29,6 +29,11 @@ def ink_and_paper(rng: random.Random) -> tuple[RGB, RGB]:
             return ink, paper
 
 
+def plain_ink_and_paper(rng: random.Random) -> tuple[RGB, RGB]:
+    """Nearly black on nearly white."""
+    return (rng.randint(0, 40),) * 3, (rng.randint(225, 255),) * 3
+
+
 def background(rng: random.Random, size: tuple[int, int], colour: RGB) -> Image.Image:
     """A plain sheet of `colour`, or, one time in four, one that slowly gets a little lighter or darker."""
     if rng.random() < 0.75:

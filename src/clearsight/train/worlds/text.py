@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from .fonts import cap_height, open_font, pick_font
-from .ink import background, ink_and_paper, wear
+from .ink import background, ink_and_paper, plain_ink_and_paper, wear
 from .sample import CELL, Sample, Split, belongs
 from .tokens import recase, short_text, token, words
 from .wording import ask
@@ -34,9 +34,14 @@ _LABELS = (
 
 
 def draw_word(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A crop 56 high and 56, 112 or 168 wide that holds one short text; `level` 0..1 grows its length."""
+    """A crop 56 high and 56, 112 or 168 wide that holds one short text.
+
+    `level` 0..1 grows the text's length and, from none to all, the share of crops that vary in colour, place, size,
+    tilt and wear; the others are plain black on white, from which reading is learned first.
+    """
     text, kind = short_text(rng, split, level)
-    picture = _crop(rng, text, pick_font(rng, split), (12, 36), _WORD_WIDTHS)
+    draw_crop = _crop if rng.random() < level else _plain_crop
+    picture = draw_crop(rng, text, pick_font(rng, split), (12, 36), _WORD_WIDTHS)
     if rng.random() < _NO_SHAPES_SHARE:
         return _no_shapes(rng, split, picture)
     specific = _specific_question(text, kind)
@@ -89,6 +94,20 @@ def _specific_question(text: str, kind: str) -> str | None:
 
 
 # --- one line in a crop ------------------------------------------------------------------------------------
+
+
+def _plain_crop(
+    rng: random.Random, text: str, font: Path, caps: tuple[int, int], widths: tuple[int, ...]
+) -> Image.Image:
+    """`text` dark on light from the left margin, in middling size, upright and clean."""
+    size = rng.uniform(0.6, 0.7) * caps[1] / cap_height(font)
+    size = min(size, _fitting_size(font, [text], widths[-1] - 2 * _MARGIN, 2 * CELL - 2 * _MARGIN))
+    face, (left, _, right, _) = _fitted(font, size, text, widths[-1] - 2 * _MARGIN)
+    width = next((width for width in widths if width >= right - left + 2 * _MARGIN), widths[-1])
+    ink, paper = plain_ink_and_paper(rng)
+    sheet = Image.new("RGB", (width, 2 * CELL), paper)
+    ImageDraw.Draw(sheet).text((_MARGIN - left, 1.4 * CELL), text, fill=ink, font=face, anchor="ls")
+    return sheet
 
 
 def _crop(rng: random.Random, text: str, font: Path, caps: tuple[int, int], widths: tuple[int, ...]) -> Image.Image:
