@@ -3,15 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 DEFINITION := pyproject.toml constraints.txt Makefile
-PICTURE := examples/demo.png
 
 .PHONY: demo test check clean
 
 demo: $(VENV)/.core
-	@echo "picture: $(PICTURE)"
-	@for question in "What does it say?" "What shapes do you see?" "How many shapes are there?"; do \
-		echo; echo "> $$question"; $(VENV)/bin/clearsight ask $(PICTURE) "$$question" || exit; \
-	done
+	@$(PY) examples/demo.py
 
 test: check
 	$(PY) -m pytest

@@ -173,7 +173,7 @@ MISTAKES = {
     "limits crossed": (["ask", "{picture}", "Hi", "--min-pixels", "9000", "--max-pixels", "8000"], "is above"),
     "float16": (["ask", "Hi", "--dtype", "float16"], "invalid choice: 'float16'"),
     "no such device": (["ask", "Hi", "--device", "abacus", "--model", "{tiny}"], "device 'abacus' cannot be used"),
-    "prompt too long": (["ask", "7" * 3000, "--model", "{tiny}"], "tokens; the limit is 2048"),
+    "prompt too long": (["ask", "7" * 3000, "--model", "{tiny}"], "tokens; the limit of prompt and answer is 2048"),
     "chat with a missing picture": (["chat", "{tmp}/none.png"], "none.png: there is no such file"),
     "nothing to count": (["count", "--model", "2b"], "nothing to count"),
     "count of no picture": (["count", "{text}", "--model", "2b"], "words.txt"),

@@ -143,7 +143,9 @@ def test_too_long_is_refused_before_pixels_are_decoded() -> None:
     messages = ask(*[{"type": "image", "image": broken}] * 3, "What is this?")
     tokens = QWEN2.count(messages).tokens
     limit = QWEN2.config.text.max_positions
-    with pytest.raises(PromptTooLong, match=f"the prompt has {tokens} tokens; the limit is {limit}"):
+    with pytest.raises(
+        PromptTooLong, match=f"the prompt has {tokens} tokens; the limit of prompt and answer is {limit}"
+    ):
         QWEN2.prepare(messages)
     with pytest.raises(MediaError, match="cannot be decoded"):
         QWEN2.prepare(ask({"type": "image", "image": broken}))

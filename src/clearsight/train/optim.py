@@ -18,7 +18,9 @@ def make_optimizers(model: nn.Module, lr: float, weight_decay: float) -> list[to
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (matrices if is_matrix else patch_kernel if "patch_embed" in name else others).append(parameter)
     # match_rms_adamw scales Muon's step to AdamW's usual size, so one learning rate serves both.
-    muon = torch.optim.Muon([{"params": matrices, "share": 1.0}], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(
+        [{"params": matrices, "share": 1.0}], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
     # A patch's pixels are mostly alike, so every weight of its kernel pushes the same way and steps must be small.
     groups = [{"params": others, "share": 1.0}, {"params": patch_kernel, "share": 0.1}]
     adamw = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)

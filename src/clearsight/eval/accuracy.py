@@ -1,22 +1,31 @@
-"""Held-out accuracy on drawn worlds: `python -m clearsight.eval.worlds` writes nano's card (needs the train extra)."""
+"""Exact-match accuracy of a model's answers about pictures, by skill, with intervals."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image as Pillow
 
 from clearsight.inputs import SamplingParams
 from clearsight.messages import Image, Message, Text
-from clearsight.model.weights import write_json
-from clearsight.train.worlds import Sample, draw
 from clearsight.vlm import VLM
+
+
+class Labelled(Protocol):
+    """A question about a picture with the one right answer."""
+
+    @property
+    def picture(self) -> Pillow.Image: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+    @property
+    def skill(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +59,24 @@ def score(pairs: Iterable[tuple[str, str]]) -> Score:
     return Score(len(hits), round(sum(hits) / len(hits), 4), (round(interval[0], 4), round(interval[1], 4)))
 
 
-def held_out(world: str, count: int, first_seed: int) -> list[Sample]:
-    """Samples of the test split: words, wordings, fonts and seeds that training never sees."""
-    return [draw(world, first_seed + index, "test") for index in range(count)]
-
-
-def evaluate(vlm: VLM, count: int, first_seed: int = 1_000_000) -> dict[str, Any]:
-    """Accuracy by skill over `count` held-out samples of each world, and with each picture swapped for another's.
+def evaluate(vlm: VLM, samples: Sequence[Labelled]) -> dict[str, Any]:
+    """Accuracy by skill, and with each picture swapped for another's of the same skill.
 
     The swapped figure shows how far a model gets without looking.
     """
-    samples = [
-        sample
-        for world, share in (("word", 1), ("line", 1), ("page", 1), ("shapes", 3))
-        for sample in held_out(world, count * share, first_seed)
-    ]
     given = [answer(vlm, sample.picture, sample.question) for sample in samples]
     skills = sorted({sample.skill for sample in samples})
-    swapped = _swapped(vlm, samples, max(1, len(samples) // 4))
     return {
         "by_skill": {skill: asdict(score(_pairs(samples, given, skill))) for skill in skills},
-        "with_another_picture": asdict(score(swapped)),
+        "with_another_picture": asdict(score(_swapped(vlm, samples, max(1, len(samples) // 4)))),
     }
 
 
-def _pairs(samples: Sequence[Sample], given: Sequence[str], skill: str) -> list[tuple[str, str]]:
+def _pairs(samples: Sequence[Labelled], given: Sequence[str], skill: str) -> list[tuple[str, str]]:
     return [(text, sample.answer) for sample, text in zip(samples, given, strict=True) if sample.skill == skill]
 
 
-def _swapped(vlm: VLM, samples: Sequence[Sample], count: int) -> list[tuple[str, str]]:
+def _swapped(vlm: VLM, samples: Sequence[Labelled], count: int) -> list[tuple[str, str]]:
     rng = random.Random(0)
     chosen = rng.sample(samples, count)
     others = [rng.choice([other for other in samples if other.skill == sample.skill]) for sample in chosen]
@@ -89,19 +87,11 @@ def _swapped(vlm: VLM, samples: Sequence[Sample], count: int) -> list[tuple[str,
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--count", type=int, default=400, help="samples of each world, three times as many of shapes")
-    parser.add_argument("--out", type=Path, help="write the result here as JSON")
-    arguments = parser.parse_args()
-    result = evaluate(VLM.load(arguments.model), arguments.count)
-    for skill, values in [*result["by_skill"].items(), ("(another picture)", result["with_another_picture"])]:
+def markdown_table(result: dict[str, Any]) -> str:
+    """The result of `evaluate` as the table that the README shows."""
+    rows = ["| skill | exactly right | 95% interval | samples |", "|---|---|---|---|"]
+    named = [*result["by_skill"].items(), ("(each picture swapped for another)", result["with_another_picture"])]
+    for skill, values in named:
         low, high = values["interval"]
-        print(f"{skill:18} {values['accuracy']:7.1%}  [{low:.1%}, {high:.1%}]  of {values['samples']}")
-    if arguments.out:
-        write_json(arguments.out, result)
-
-
-if __name__ == "__main__":
-    main()
+        rows.append(f"| {skill} | {values['accuracy']:.1%} | {low:.1%} to {high:.1%} | {values['samples']} |")
+    return "\n".join(rows)
