@@ -22,14 +22,15 @@ def stages() -> list[Stage]:
     crops = Stage(
         name="crops",
         mix=Mix(weights={"word": 1.0}, form="caption", level_start=0.0, ramp=1100),
-        steps=1500,
+        steps=1300,
         decay=0.01,
     )
     dialogue = Stage(
         name="dialogue",
         mix=Mix(weights={"word": 0.3, "line": 0.2, "page": 0.15, "shapes": 0.35}, form="chat"),
-        steps=1800,
+        steps=1500,
         batch_size=48,
+        decay=0.4,
     )
     return [crops, dialogue]
 

@@ -40,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """source: a path, file: or data: URL, bytes, PIL image or (H, W[, C]) uint8 array."""
+    """source: a path, an http(s):, file: or data: address, bytes, PIL image or (H, W[, C]) uint8 array."""
 
     source: Any
     limits: Limits = Limits()

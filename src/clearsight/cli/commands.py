@@ -93,13 +93,14 @@ def info(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
     """Report a bad picture or setting before a model is fetched and loaded, which can take long."""
     from clearsight.inputs import SamplingParams
-    from clearsight.media import read_header
+    from clearsight.media import is_remote, read_header
     from clearsight.messages import Image, parse_messages
 
     sampling_params(args, SamplingParams())
     for message in parse_messages(messages):
         for part in message.parts:
-            if isinstance(part, Image):
+            # A remote picture is fetched once, when it is used.
+            if isinstance(part, Image) and not is_remote(part.source):
                 read_header(part.source)
 
 

@@ -2,6 +2,7 @@
 
 from clearsight.media.limits import DEFAULT_LIMITS, MediaError, MediaLimits
 from clearsight.media.picture import Frames, Header, Picture, load, open_frames, open_picture, read_header
+from clearsight.media.source import is_remote
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -10,6 +11,7 @@ __all__ = [
     "MediaError",
     "MediaLimits",
     "Picture",
+    "is_remote",
     "load",
     "open_frames",
     "open_picture",

@@ -16,7 +16,8 @@ class MediaLimits:
     max_file_bytes: of one encoded picture. max_pixels: declared width x height; the default takes a 12000 x 11000
     photograph, about 400 MB of RGB. max_aspect_ratio: long side / short side (facts, 3.2). max_frames: pictures in one
     video (facts, 4.1). allow_files: whether texts and paths may name local files; an edge that takes text from
-    strangers switches it off, leaving data: URLs.
+    strangers switches it off, leaving data: URLs. allow_remote: the same for http and https addresses; fetch_seconds:
+    the time one of them may take.
     """
 
     max_file_bytes: int = 64 * 2**20
@@ -24,11 +25,13 @@ class MediaLimits:
     max_aspect_ratio: float = 200
     max_frames: int = 768
     allow_files: bool = True
+    allow_remote: bool = True
+    fetch_seconds: float = 30
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if value <= 0 and item.name != "allow_files":
+            if value <= 0 and not isinstance(value, bool):
                 raise ValueError(f"{item.name} is {value}; it must be above 0")
 
 

@@ -10,6 +10,7 @@ from typing import Union
 from urllib.parse import unquote
 
 from clearsight.media.limits import MediaError, MediaLimits, check_bytes
+from clearsight.media.remote import fetch
 
 ByteSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
 
@@ -31,11 +32,16 @@ def read_source(source: ByteSource, limits: MediaLimits) -> tuple[str, bytes]:
         return NAMELESS, _read_data_url(source, limits)
     if scheme == "file":
         return _read_file(_file_url_path(source), limits)
-    if scheme in ("http", "https"):
-        raise MediaError(f"{shorten(source)}: remote pictures are not fetched; download it first")
+    if is_remote(source):
+        return _fetch(source, limits)
     if scheme is not None:
         raise MediaError(f"{shorten(source)}: addresses of kind {scheme}: are not supported; give a path or a file")
     return _read_file(source, limits)
+
+
+def is_remote(source: object) -> bool:
+    """Whether `source` is an address that must be fetched."""
+    return isinstance(source, str) and _scheme(source) in ("http", "https")
 
 
 def shorten(text: str) -> str:
@@ -51,6 +57,13 @@ def _scheme(source: str) -> str | None:
         return None
     scheme = match[1].lower()
     return scheme if scheme in ("data", "file") or source[match.end() :].startswith("//") else None
+
+
+def _fetch(url: str, limits: MediaLimits) -> tuple[str, bytes]:
+    name = shorten(url)
+    if not limits.allow_remote:
+        raise MediaError(f"{name}: remote pictures are not fetched here; send the picture itself as a data: address")
+    return name, fetch(url, name, limits)
 
 
 def _file_url_path(url: str) -> str:

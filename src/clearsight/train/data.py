@@ -68,9 +68,12 @@ class BatchStream(Dataset[Batch]):
         rng = random.Random(f"{self.seed}/{index}")
         names, weights = list(self.mix.weights), list(self.mix.weights.values())
         examples = []
-        for _ in range(self.batch_size):
+        while len(examples) < self.batch_size:
             world = rng.choices(names, weights)[0]
             sample = draw(world, rng.getrandbits(60), "train", self.mix.level(index))
+            # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
+            if self.mix.form == "caption" and sample.skill == "honesty":
+                continue
             examples.append(encode(sample, self.processor, self.mix.form))
         # Equal lengths side by side: attention takes each run of them as one product.
         examples.sort(key=lambda example: (_picture_size(example[0]), example[0].lengths))
