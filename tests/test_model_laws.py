@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import needs_proc, peak_growth
 from reference import TINY, make_inputs, tiny_model
 
 from clearsight.config import PRESETS
@@ -119,6 +120,24 @@ def test_patch_coordinates_follow_the_merged_cell_order():
     expected += [(2, 0), (2, 1), (3, 0), (3, 1), (2, 2), (2, 3), (3, 2), (3, 3)]
     coordinates = patch_coordinates(Grid(1, 4, 4), 2, torch.device("cpu"))
     assert [tuple(pair) for pair in coordinates.tolist()] == expected
+
+
+@needs_proc
+def test_a_large_page_allocates_no_square_mask():
+    """20,480 patches: a square of them would take 420 MB even at one byte each."""
+    before = """
+import torch
+from clearsight.config import VisionConfig
+from clearsight.inputs import Grid, VisionPatches
+from clearsight.model.vision import VisionTower
+tower = VisionTower(VisionConfig(depth=1, embed_dim=32, num_heads=2, out_dim=32))
+patches = VisionPatches(torch.zeros(20_480, 1176), (Grid(1, 128, 160),))
+"""
+    measured = """
+with torch.inference_mode():
+    assert tower(patches).shape == (5120, 32)
+"""
+    assert peak_growth(before, measured) < 200 * 2**20
 
 
 @pytest.mark.parametrize(

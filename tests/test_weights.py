@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from memory import needs_proc, peak_growth
 from reference import TINY, make_inputs, reference_kwargs, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLForConditionalGeneration
@@ -136,29 +134,26 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path):
         load_model(tmp_path, TINY)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc to read peak memory")
+@needs_proc
 def test_loading_keeps_peak_memory_near_the_weights(tmp_path):
     """Peak resident memory grows by at most 1.15 x the weights when all of them are read."""
     text = replace(TINY.text, vocab_size=100_000, hidden_size=256, num_heads=8, mrope_section=(4, 6, 6))
     config = replace(TINY, vision=replace(TINY.vision, out_dim=256), text=text)
-    save_model(random_model(config), tmp_path)
-    script = f"""
-import json, re
-from pathlib import Path
-from clearsight.config import config_from_json
+    model = random_model(config)
+    save_model(model, tmp_path)
+    weights = sum(2 * parameter.numel() for parameter in model.parameters())
+    before = f"""
+from clearsight.config import config_from_json, read_json
 from clearsight.model.weights import empty_model, load_model
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 folder = Path({str(tmp_path)!r})
-config = config_from_json(json.loads((folder / "config.json").read_text()))
+config = config_from_json(read_json(folder / "config.json"))
 empty_model(config)  # the first use of meta tensors imports a lot
-before = peak()
-model = load_model(folder, config)
-total = sum(float(p[:1].sum() + p.max()) for p in model.parameters())
-print((peak() - before) / sum(p.nbytes for p in model.parameters()))
 """
-    share = float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
-    assert 0.5 < share < 1.15
+    measured = """
+model = load_model(folder, config)
+total = sum(float(p.max()) for p in model.parameters())
+"""
+    assert 0.5 < peak_growth(before, measured) / weights < 1.15
 
 
 @pytest.mark.parametrize("name", PRESETS)
