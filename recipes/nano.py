@@ -27,10 +27,11 @@ def stages() -> list[Stage]:
     )
     dialogue = Stage(
         name="dialogue",
-        mix=Mix(weights={"word": 0.3, "line": 0.2, "page": 0.15, "shapes": 0.35}, form="chat"),
-        steps=1500,
+        mix=Mix(weights={"word": 0.35, "line": 0.17, "page": 0.11, "shapes": 0.37}, form="chat"),
+        steps=1300,
         batch_size=48,
-        decay=0.4,
+        lr=3e-3,
+        decay=0.5,
     )
     return [crops, dialogue]
 

@@ -67,7 +67,7 @@ class BatchStream(Dataset[Batch]):
         torch.set_num_threads(1)
         rng = random.Random(f"{self.seed}/{index}")
         names, weights = list(self.mix.weights), list(self.mix.weights.values())
-        examples = []
+        examples: list[tuple[ModelInputs, Tensor]] = []
         while len(examples) < self.batch_size:
             world = rng.choices(names, weights)[0]
             sample = draw(world, rng.getrandbits(60), "train", self.mix.level(index))
