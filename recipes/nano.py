@@ -28,12 +28,23 @@ def stages() -> list[Stage]:
     dialogue = Stage(
         name="dialogue",
         mix=Mix(weights={"word": 0.35, "line": 0.17, "page": 0.11, "shapes": 0.37}, form="chat"),
-        steps=1300,
+        steps=500,
         batch_size=48,
         lr=3e-3,
-        decay=0.5,
+        decay=0.01,
     )
-    return [crops, dialogue]
+    # Lines and pages cost most of a step and need far more of them; what is within reach gets the rest of the time.
+    short = Stage(
+        name="short",
+        mix=Mix(weights={"word": 0.6, "shapes": 0.4}, form="chat", level_start=0.5, level_end=0.8, ramp=500),
+        steps=850,
+        batch_size=48,
+        lr=3e-3,
+        warmup=20,
+        decay=0.6,
+        seed=1,
+    )
+    return [crops, dialogue, short]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from clearsight.eval import evaluate, markdown_table
@@ -10,15 +11,25 @@ from clearsight.model.weights import write_json
 from clearsight.train.worlds import Sample, draw
 from clearsight.vlm import VLM
 
-# Scenes ask about seven skills, the other worlds about one each.
-SHARES = {"word": 1, "line": 1, "page": 1, "shapes": 7}
+# At this level words have up to five characters and three in five stand plain, black on white.
+SHORT_LEVEL = 0.4
+SHORT_WORD = "word of up to five characters, mostly plain"
+
+# World, level and share of the samples: scenes ask about seven skills, the other worlds about one each.
+PARTS = (("word", SHORT_LEVEL, 1), ("word", 1.0, 1), ("line", 1.0, 1), ("page", 1.0, 1), ("shapes", 1.0, 7))
 
 
 def held_out(count: int, first_seed: int = 1_000_000) -> list[Sample]:
     """`count` samples per skill, roughly: words, wordings, fonts and seeds that training never sees."""
     return [
-        draw(world, first_seed + index, "test") for world, share in SHARES.items() for index in range(count * share)
+        _named(draw(world, first_seed + index, "test", level), level)
+        for world, level, share in PARTS
+        for index in range(count * share)
     ]
+
+
+def _named(sample: Sample, level: float) -> Sample:
+    return replace(sample, skill=SHORT_WORD) if sample.skill == "word" and level == SHORT_LEVEL else sample
 
 
 def main() -> None:
