@@ -37,7 +37,7 @@ def stages() -> list[Stage]:
     short = Stage(
         name="short",
         mix=Mix(weights={"word": 0.6, "shapes": 0.4}, form="chat", level_start=0.5, level_end=0.8, ramp=500),
-        steps=850,
+        steps=600,
         batch_size=48,
         lr=3e-3,
         warmup=20,

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from clearsight.config import NANO, ModelConfig, TextConfig, VisionConfig
 from clearsight.model.weights import random_model, save_model
 from clearsight.processor import ImageSettings, Tokenizer
+
+# Machines here are shared, so a slow example says nothing.
+settings.register_profile("clearsight", deadline=None)
+settings.load_profile("clearsight")
 
 TINY = ModelConfig(
     vision=VisionConfig(depth=2, embed_dim=64, num_heads=2, out_dim=64),

@@ -40,7 +40,6 @@ def tokens(engine, inputs, **settings):
     return [event.token for event in engine.generate(inputs, params)]
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     temperature=st.floats(0.1, 3.0),
@@ -151,7 +150,7 @@ def repeats(sequence):
     return False
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prefix=st.lists(st.integers(0, 3), max_size=40),
     cycle=st.lists(st.integers(0, 3), min_size=1, max_size=70),

@@ -96,7 +96,7 @@ def test_sizes_and_tokens_of_the_published_table(
     assert grid.tokens() == tokens
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(
     height=st.integers(1, 30_000),
     width=st.integers(1, 30_000),
@@ -218,7 +218,7 @@ def test_patches_equal_the_reference(size: tuple[int, int]) -> None:
     assert_equals_reference(photograph(*size), RELEASED)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(3, 400),
     width=st.integers(3, 400),

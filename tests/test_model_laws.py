@@ -27,7 +27,7 @@ def model():
     return tiny_model()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layouts=st.lists(layouts, min_size=1, max_size=4), seed=st.integers(0, 2**31))
 @torch.inference_mode()
 def test_packed_equals_alone(model, layouts, seed):
@@ -36,7 +36,7 @@ def test_packed_equals_alone(model, layouts, seed):
     torch.testing.assert_close(model(ModelInputs.pack(items)), alone, **CLOSE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(grid_list=st.lists(grids, min_size=2, max_size=4))
 @torch.inference_mode()
 def test_pictures_encoded_together_equal_each_alone(model, grid_list):
@@ -66,7 +66,7 @@ def test_a_video_never_mixes_frames_beyond_the_pair(model):
     assert not torch.allclose(before[4:8], after[4:8])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(layout=layouts, made=st.integers(1, 6), seed=st.integers(0, 2**31))
 @torch.inference_mode()
 def test_cached_equals_uncached(model, layout, made, seed):
@@ -92,7 +92,7 @@ def test_cached_equals_uncached(model, layout, made, seed):
     assert cache.length == inputs.ids.shape[0] + made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     heads=st.sampled_from([(1, 1), (4, 2), (6, 2)]),

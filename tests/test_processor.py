@@ -74,7 +74,7 @@ turns = st.builds(
 conversations = st.lists(turns, min_size=1, max_size=3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(messages=conversations, vision_id=st.booleans(), prompt=st.booleans())
 def test_count_equals_prepare_and_everything_fits(messages: list[Any], vision_id: bool, prompt: bool) -> None:
     prepared = QWEN2.prepare(messages, add_vision_id=vision_id, add_generation_prompt=prompt)
@@ -97,7 +97,7 @@ def test_count_equals_prepare_and_everything_fits(messages: list[Any], vision_id
     assert torch.equal(pads, covered)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(conversation=st.lists(conversations, min_size=1, max_size=3))
 def test_packing_restarts_positions(conversation: list[list[Any]]) -> None:
     items = [QWEN2.prepare(messages).inputs for messages in conversation]

@@ -48,7 +48,7 @@ def posed(count: int = 6000) -> list[tuple[Scene, str, str, str]]:
 # --- every world -------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds, splits, seeds, levels)
 def test_a_sample_is_a_function_of_its_arguments(world, split, seed, level):
     one, two = (draw(world, seed, split, level) for _ in range(2))
@@ -56,7 +56,7 @@ def test_a_sample_is_a_function_of_its_arguments(world, split, seed, level):
     assert (one.question, one.answer, one.skill) == (two.question, two.answer, two.skill)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(worlds, splits, seeds, levels)
 def test_sizes_are_whole_tokens_within_the_stated_range(world, split, seed, level):
     picture = draw(world, seed, split, level).picture
@@ -152,7 +152,7 @@ def test_a_missing_font_package_is_named():
 # --- worlds to read ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(splits, seeds, levels)
 def test_the_level_bounds_the_length_of_a_word(split, seed, level):
     sample = draw("word", seed, split, level)
