@@ -10,8 +10,8 @@ from clearsight import VLM
 HERE = Path(__file__).resolve().parent
 QUESTIONS = (
     ("sign.png", "What does it say?"),
-    ("shapes.png", "How many circles are there?"),
-    ("shapes.png", "What color is the square?"),
+    ("circle.png", "What is this?"),
+    ("circle.png", "How many shapes are there?"),
 )
 
 

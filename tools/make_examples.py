@@ -12,28 +12,24 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def sign() -> Image.Image:
-    """A shop's sign in a font that training never sees."""
-    sheet = Image.new("RGB", (112, 56), (250, 246, 235))
-    font = ImageFont.truetype(font_files("test")[1][1], 32)
-    ImageDraw.Draw(sheet).text((56, 28), "Bread", fill=(52, 30, 20), font=font, anchor="mm")
+    """A word in a font that training never sees."""
+    sheet = Image.new("RGB", (112, 56), (245, 245, 240))
+    font = ImageFont.truetype(font_files("test")[1][1], 26)
+    ImageDraw.Draw(sheet).text((8, 38), "Bread", fill=(20, 20, 20), font=font, anchor="ls")
     return sheet
 
 
-def shapes() -> Image.Image:
-    """Three red circles, a blue square and a green triangle."""
-    sheet = Image.new("RGB", (168, 140), (238, 240, 244))
-    pen = ImageDraw.Draw(sheet)
-    for x, y in ((34, 36), (88, 100), (132, 44)):
-        pen.ellipse((x - 17, y - 17, x + 17, y + 17), fill=(214, 34, 40))
-    pen.rectangle((18, 84, 50, 116), fill=(30, 76, 208))
-    pen.polygon([(136, 88), (154, 122), (118, 122)], fill=(30, 150, 60))
+def circle() -> Image.Image:
+    """A red circle on a light ground."""
+    sheet = Image.new("RGB", (112, 112), (240, 240, 240))
+    ImageDraw.Draw(sheet).ellipse((20, 40, 70, 90), fill=(214, 34, 40))
     return sheet
 
 
 def main() -> None:
     EXAMPLES.mkdir(exist_ok=True)
     sign().save(EXAMPLES / "sign.png", optimize=True)
-    shapes().save(EXAMPLES / "shapes.png", optimize=True)
+    circle().save(EXAMPLES / "circle.png", optimize=True)
 
 
 if __name__ == "__main__":
