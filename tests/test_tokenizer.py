@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from clearsight.config import NANO, SpecialTokens
+from clearsight.config import NANO, ConfigError, SpecialTokens
 from clearsight.processor.tokenizer import SPECIAL_NAMES, Tokenizer, TokenizerError
 
 QWEN2 = Tokenizer.packaged("qwen2")
@@ -240,7 +240,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="holds neither"):
         Tokenizer.from_folder(tmp_path, SpecialTokens())
     (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
-    with pytest.raises(TokenizerError, match="not valid JSON"):
+    with pytest.raises(ConfigError, match="not valid JSON"):
         Tokenizer.from_folder(tmp_path, SpecialTokens())
     data = NANO_TOKENIZER.to_json()
     with pytest.raises(TokenizerError, match="token 1010"):

@@ -60,7 +60,7 @@ _FROM_BYTE = {value: char for char, value in _TO_BYTE.items()}
 
 
 class TokenizerError(ValueError):
-    """A tokenizer file is missing, damaged, or disagrees with the model's special tokens."""
+    """A tokenizer file is missing, does not fit together, or disagrees with the model's special tokens."""
 
 
 class Tokenizer:
@@ -102,7 +102,10 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path, special: SpecialTokens) -> Tokenizer:
-        """Read `tokenizer.json`, or `vocab.json` with `merges.txt`, of a checkpoint folder."""
+        """Read `tokenizer.json`, or `vocab.json` with `merges.txt`, of a checkpoint folder.
+
+        Raises TokenizerError, or ConfigError for a file that is not valid JSON.
+        """
         folder = Path(folder)
         if (folder / "tokenizer.json").is_file():
             return cls.from_json(read_json(folder / "tokenizer.json"), special)
