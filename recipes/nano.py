@@ -44,7 +44,17 @@ def stages() -> list[Stage]:
         decay=0.6,
         seed=1,
     )
-    return [crops, dialogue, short]
+    scenes = Stage(
+        name="scenes",
+        mix=Mix(weights={"word": 0.3, "shapes": 0.7}, form="chat", level_start=0.8, level_end=0.8),
+        steps=380,
+        batch_size=48,
+        lr=2e-3,
+        warmup=20,
+        decay=0.95,
+        seed=2,
+    )
+    return [crops, dialogue, short, scenes]
 
 
 def main() -> None:
