@@ -6,7 +6,6 @@ Shape suffixes: T query tokens (packed), H heads, K kv heads, C channels of one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -98,8 +97,3 @@ def _runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((length, 1))
     return runs
-
-
-def offsets(lengths: Sequence[int]) -> list[int]:
-    """Starts of packed segments, and the end of the last."""
-    return [0, *accumulate(lengths)]
