@@ -47,11 +47,6 @@ class VisionConfig:
         """Numbers in one flattened patch: channels x frames x height x width."""
         return self.in_channels * self.temporal_patch_size * self.patch_size**2
 
-    @property
-    def factor(self) -> int:
-        """Side in pixels of one merged token (28 in every released model)."""
-        return self.patch_size * self.merge_size
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
