@@ -20,7 +20,7 @@ from transformers import (
 from clearsight.config import ConfigError, SpecialTokens
 from clearsight.engine import Engine, GenerationDefaults
 from clearsight.engine.repetition import MAX_PERIOD, MIN_ROUNDS, MIN_TOKENS, RepetitionGuard
-from clearsight.engine.sampler import Sampler, _filtered
+from clearsight.engine.sampler import Sampler, _best
 from clearsight.inputs import Grid, SamplingParams
 from clearsight.model.weights import random_model
 
@@ -57,7 +57,9 @@ def test_filters_equal_the_reference(seed, temperature, top_k, top_p, min_p):
     ):
         expected = warper(None, expected) if warper else expected
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    ours = _filtered(logits[0] / temperature, params)
+    values, kept = _best(logits[0] / temperature, params)
+    values = values.masked_fill(values.exp() < min_p * values[0].exp(), float("-inf")) if min_p else values
+    ours = torch.full((50,), float("-inf")).scatter(0, kept, values)
     # The kept sets may differ only where the cumulative mass meets top_p within float32's rounding.
     differing = ours.isinf() != expected[0].isinf()
     assert float((logits[0] / temperature).softmax(-1)[differing].sum()) < 1e-3 or differing.sum() <= 1
@@ -71,7 +73,7 @@ def test_repetition_penalty_equals_the_reference(seed, penalty):
     logits = 3 * torch.randn(50, generator=generator)
     sampler = Sampler(SamplingParams(repetition_penalty=penalty), prompt, 50, ())
     expected = RepetitionPenaltyLogitsProcessor(penalty)(prompt[None], logits[None].clone())[0]
-    torch.testing.assert_close(sampler._penalised(logits), expected)
+    torch.testing.assert_close(sampler._adjusted(logits), expected)
 
 
 def test_presence_and_frequency_penalties_count_the_answer_alone():
@@ -79,13 +81,13 @@ def test_presence_and_frequency_penalties_count_the_answer_alone():
     logits[1], logits[2] = 1.0, 0.45
     sampler = Sampler(SamplingParams(presence_penalty=0.25, frequency_penalty=0.25), torch.tensor([1, 1]), 4, ())
     # 1.0 wins; then 1.0 - 0.5 against 0.45; then 1.0 - 0.75 loses.
-    assert [sampler.choose(logits) for _ in range(3)] == [1, 1, 2]
+    assert [sampler.choose(logits).token for _ in range(3)] == [1, 1, 2]
 
 
 def test_sampled_frequencies_follow_the_probabilities():
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     sampler = Sampler(SamplingParams(temperature=1.0, seed=7), torch.tensor([0]), 4, ())
-    drawn = torch.bincount(torch.tensor([sampler.choose(logits) for _ in range(4000)]), minlength=4) / 4000
+    drawn = torch.bincount(torch.tensor([sampler.choose(logits).token for _ in range(4000)]), minlength=4) / 4000
     assert (drawn - logits.softmax(-1)).abs().max() < 0.03
 
 
@@ -136,7 +138,7 @@ def test_the_context_bounds_the_answer_and_a_full_prompt_is_refused(inputs):
     assert len(events) == 3
     assert events[-1].finish_reason == "length"
     config = replace(TINY, text=replace(TINY.text, max_positions=length))
-    with pytest.raises(ValueError, match=f"prompt has {length} tokens; the context of {length} leaves no room"):
+    with pytest.raises(ValueError, match=f"prompt has {length} tokens; the limit of prompt and answer is {length}"):
         next(Engine(random_model(config)).generate(inputs, SamplingParams()))
 
 

@@ -10,7 +10,7 @@ from memory import needs_proc, peak_growth
 from reference import TINY, make_inputs, tiny_model
 
 from clearsight.config import PRESETS
-from clearsight.engine import Engine
+from clearsight.engine.cache import KVPool, PagedStep
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
 from clearsight.kernels.attention import attention_reference, cached_attention, packed_attention
 from clearsight.model.rope import patch_coordinates
@@ -82,14 +82,20 @@ def test_cached_equals_uncached(model, layout, made, seed):
         inputs.vision_starts,
     )
     expected = model.logits(model(whole))[-made - 1 :]
-    engine = Engine(model)
-    cache = engine.new_cache(1)
-    scores = [engine.forward(inputs, cache)]
+    size = 4
+    pool = KVPool(TINY.text, 40, size, model.device, model.dtype)
+    blocks = torch.randperm(40, generator=torch.Generator().manual_seed(seed)).int()
+
+    def forward(x_TD, positions, context):
+        step = PagedStep(pool, [blocks[: -(-context // size)]], [x_TD.shape[0]], [context])
+        return model.logits(model.model(x_TD, positions, step)[-1:])[0]
+
+    length = inputs.ids.shape[0]
+    scores = [forward(model.embed(inputs), inputs.positions, length)]
     for index in range(made):
-        step = ModelInputs(continuation[index : index + 1], new_positions[:, index : index + 1], (1,))
-        scores.append(engine.forward(step, cache))
+        x_TD = model.model.embed_tokens(continuation[index : index + 1])
+        scores.append(forward(x_TD, new_positions[:, index : index + 1], length + index + 1))
     torch.testing.assert_close(torch.stack(scores), expected, **CLOSE)
-    assert cache.length == inputs.ids.shape[0] + made
 
 
 @settings(max_examples=40)

@@ -105,7 +105,11 @@ class ModelInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How the next token is chosen. `temperature=0` or `top_k=1` is greedy; 0 / 1.0 / 0.0 switch the others off."""
+    """How the next token is chosen. `temperature=0` or `top_k=1` is greedy; 0 / 1.0 / 0.0 switch the others off.
+
+    logprobs: None for none, otherwise the chosen token's and those of this many best alternatives (0 to 20).
+    logit_bias: (token id, what is added to its score) pairs.
+    """
 
     max_tokens: int = 512
     temperature: float = 0.0
@@ -118,6 +122,8 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = field(default=())
     repetition_guard: bool = True
+    logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in _SAMPLING_RANGES:
@@ -129,6 +135,12 @@ class SamplingParams:
             raise ValueError(f"seed is {self.seed!r}; it must be a whole number from 0 to 2**63 - 1")
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise ValueError(f"stop strings must be non-empty texts, not {self.stop!r}")
+
+        if self.logprobs is not None and not (type(self.logprobs) is int and 0 <= self.logprobs <= 20):
+            raise ValueError(f"logprobs is {self.logprobs!r}; it must be a whole number from 0 to 20")
+        for token, bias in self.logit_bias:
+            if not -100 <= bias <= 100:
+                raise ValueError(f"the logit bias of token {token} is {bias!r}; it must be between -100 and 100")
 
     @property
     def greedy(self) -> bool:
@@ -149,7 +161,13 @@ _SAMPLING_RANGES = (
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token. finish_reason is set on the last: "stop", "length" or "repetition"."""
+    """One generated token. finish_reason is set on the last: "stop", "length" or "repetition".
+
+    logprob: natural logarithm of the model's own probability of `token` (before temperature and filters), if
+    asked for. top: the best alternatives as (token, logprob), best first.
+    """
 
     token: int
     finish_reason: str | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()

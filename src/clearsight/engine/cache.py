@@ -1,50 +1,58 @@
-"""Keys and values of one sequence, layer by layer.
+"""Keys and values of all sequences in one pool of blocks per layer.
 
-Shape suffixes: T new tokens, S all tokens so far, K kv heads, C channels of one head.
+Shape suffixes: T new tokens, N blocks, B tokens of a block, H heads, K kv heads, C channels of one head.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from clearsight.config import TextConfig
+from clearsight.kernels.paged import paged_attention
 
 
-class LayerKV:
-    """One layer's rows in a buffer that grows as needed, never beyond twice what it holds."""
+class KVPool:
+    """keys[layer], values[layer]: (N, B, K, C). On the CPU memory is taken by the system only as blocks are written."""
 
-    def __init__(self, capacity: int, kv_heads: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.keys = torch.empty(capacity, kv_heads, head_dim, device=device, dtype=dtype)
-        self.values = torch.empty_like(self.keys)
-        self.length = 0
-
-    def append(self, k_TKC: Tensor, v_TKC: Tensor) -> tuple[Tensor, Tensor]:
-        start, stop = self.length, self.length + k_TKC.shape[0]
-        if stop > self.keys.shape[0]:
-            self._grow(max(stop, 2 * self.keys.shape[0]))
-        self.keys[start:stop] = k_TKC
-        self.values[start:stop] = v_TKC
-        self.length = stop
-        return self.keys[:stop], self.values[:stop]
-
-    def _grow(self, capacity: int) -> None:
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
-            new = old.new_empty(capacity, *old.shape[1:])
-            new[: self.length] = old[: self.length]
-            setattr(self, name, new)
-
-
-class SequenceCache:
-    """All layers' caches of one sequence."""
-
-    def __init__(self, config: TextConfig, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.layers = [
-            LayerKV(capacity, config.num_kv_heads, config.head_dim, device, dtype) for _ in range(config.num_layers)
-        ]
+    def __init__(
+        self, config: TextConfig, blocks: int, block_size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (blocks, block_size, config.num_kv_heads, config.head_dim)
+        self.block_size = block_size
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
 
     @property
-    def length(self) -> int:
-        """Tokens stored; the same in every layer between forward passes."""
-        return self.layers[0].length
+    def block_bytes(self) -> int:
+        """Bytes of one block over all layers, keys and values."""
+        return 2 * len(self.keys) * self.keys[0][0].nbytes
+
+
+class PagedStep:
+    """Where the rows of one pass belong: sequence s brings lengths[s] new tokens and then has contexts[s] in all.
+
+    tables[s]: its blocks in order, int32.
+    """
+
+    def __init__(self, pool: KVPool, tables: Sequence[Tensor], lengths: Sequence[int], contexts: Sequence[int]) -> None:
+        self.pool = pool
+        self.tables = tables
+        self.lengths = tuple(lengths)
+        self.contexts = tuple(contexts)
+        self._slots = torch.cat([self._slots_of(*each) for each in zip(tables, lengths, contexts, strict=True)])
+
+    def attend(self, layer: int, q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor) -> Tensor:
+        """Store the new keys and values, then attend causally over each sequence's own. Returns (T, H, C)."""
+        keys, values = self.pool.keys[layer], self.pool.values[layer]
+        keys.flatten(0, 1).index_copy_(0, self._slots, k_TKC)
+        values.flatten(0, 1).index_copy_(0, self._slots, v_TKC)
+        return paged_attention(q_THC, keys, values, self.tables, self.lengths, self.contexts)
+
+    def _slots_of(self, table: Tensor, length: int, context: int) -> Tensor:
+        """Rows of the flattened pool that the newest `length` of `context` tokens take."""
+        size = self.pool.block_size
+        places = torch.arange(context - length, context, device=table.device)
+        return table[places // size].long() * size + places % size

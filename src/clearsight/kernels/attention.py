@@ -14,17 +14,29 @@ from torch.nn import functional as F
 
 def attention_reference(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
     """Defines `packed_attention`: every segment alone, softmax in float32. Returns (T, H, C)."""
-    groups = q_THC.shape[1] // k_TKC.shape[1]
-    outputs = []
-    for q, k, v in zip(*(torch.split(x, list(lengths)) for x in (q_THC, k_TKC, v_TKC)), strict=True):
-        keys, values = (x.float().repeat_interleave(groups, dim=1) for x in (k, v))
-        scores = torch.einsum("qhc,khc->hqk", q.float(), keys) * q.shape[-1] ** -0.5
-        if causal:
-            length = q.shape[0]
-            future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-            scores = scores.masked_fill(future, float("-inf"))
-        outputs.append(torch.einsum("hqk,khc->qhc", scores.softmax(-1), values).to(q.dtype))
-    return torch.cat(outputs)
+    segments = zip(*(torch.split(x, list(lengths)) for x in (q_THC, k_TKC, v_TKC)), strict=True)
+    return torch.cat([_attend_reference(q, k, v, causal) for q, k, v in segments])
+
+
+def cached_attention_reference(q_THC: Tensor, k_SKC: Tensor, v_SKC: Tensor) -> Tensor:
+    """Defines `cached_attention`."""
+    return _attend_reference(q_THC, k_SKC, v_SKC, causal=True)
+
+
+def _attend_reference(q_THC: Tensor, k_SKC: Tensor, v_SKC: Tensor, causal: bool) -> Tensor:
+    """The queries are the newest T of S tokens."""
+    groups = q_THC.shape[1] // k_SKC.shape[1]
+    keys, values = (x.float().repeat_interleave(groups, dim=1) for x in (k_SKC, v_SKC))
+    scores = torch.einsum("qhc,khc->hqk", q_THC.float(), keys) * q_THC.shape[-1] ** -0.5
+    if causal:
+        scores = scores.masked_fill(~_seen(q_THC.shape[0], k_SKC.shape[0], q_THC.device), float("-inf"))
+    return torch.einsum("hqk,khc->qhc", scores.softmax(-1), values).to(q_THC.dtype)
+
+
+def _seen(queries: int, keys: int, device: torch.device) -> Tensor:
+    """(T, S): which keys the newest T of S tokens may look at."""
+    ages = torch.arange(keys, device=device)
+    return ages <= ages[keys - queries :, None]
 
 
 def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
@@ -64,9 +76,9 @@ def _short_training_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, ca
     scores = (q_NHTC * q_NHTC.shape[-1] ** -0.5) @ k_NKTC.transpose(-1, -2)
     if causal:
         length = scores.shape[-1]
-        future = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(future, float("-inf"))
-    return scores.softmax(-1, dtype=torch.float32).to(v_NKTC.dtype) @ v_NKTC
+        scores = scores.masked_fill(~_seen(length, length, scores.device), float("-inf"))
+    weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v_NKTC.dtype)
+    return weights @ v_NKTC
 
 
 def cached_attention(q_THC: Tensor, k_SKC: Tensor, v_SKC: Tensor) -> Tensor:
@@ -81,8 +93,7 @@ def cached_attention(q_THC: Tensor, k_SKC: Tensor, v_SKC: Tensor) -> Tensor:
         q = q_THC.view(1, kv_heads, heads // kv_heads, channels)[0]
         return F.scaled_dot_product_attention(q[None], k[None], v[None])[0].reshape(1, heads, channels)
     # A chunk sees all that came before it and itself causally: the mask is (T, S), not (S, S).
-    ages = torch.arange(keys, device=q_THC.device)
-    seen = ages <= ages[keys - tokens :, None]
+    seen = _seen(tokens, keys, q_THC.device)
     q = q_THC.transpose(0, 1)
     out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen, enable_gqa=heads != kv_heads)
     return out[0].transpose(0, 1)

@@ -1,4 +1,4 @@
-"""The Qwen2 decoder with M-RoPE, over packed sequences, with or without a cache (facts, 5.1).
+"""The Qwen2 decoder with M-RoPE, over packed sequences; what they attend to is the step's affair (facts, 5.1).
 
 Shape suffixes: T tokens, D width, H heads, K kv heads, C channels of one head, V vocabulary.
 """
@@ -13,33 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.config import TextConfig
-from clearsight.kernels.attention import cached_attention, packed_attention
+from clearsight.kernels.attention import packed_attention
 from clearsight.model.rope import Rope, mrope_table, rotate
 
 
-class LayerCache(Protocol):
-    """Where one layer of one sequence keeps its keys and values."""
+class Step(Protocol):
+    """What one forward pass needs to know besides the tokens and their positions: who attends to what."""
 
-    def append(self, k_TKC: Tensor, v_TKC: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new rows; give back all rows of the sequence, (S, K, C) each."""
+    def attend(self, layer: int, q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor) -> Tensor:
+        """Causal attention of the new rows of every sequence, (T, H, C)."""
 
 
-class StepMeta:
-    """What one forward pass needs to know besides the tokens: segment lengths and, if any, their caches.
+class PackedStep:
+    """Whole sequences side by side, without a cache, as in training. lengths: tokens of each."""
 
-    caches[s][l] is the cache of layer l of segment s; None runs without a cache, as in training.
-    """
-
-    __slots__ = ("caches", "lengths")
-
-    def __init__(self, lengths: Sequence[int], caches: Sequence[Sequence[LayerCache]] | None = None) -> None:
-        if caches is not None and len(caches) != len(lengths):
-            raise ValueError(f"{len(caches)} caches do not match {len(lengths)} segments")
+    def __init__(self, lengths: Sequence[int]) -> None:
         self.lengths = tuple(lengths)
-        self.caches = caches
 
-    def layer(self, index: int) -> list[LayerCache] | None:
-        return None if self.caches is None else [layers[index] for layers in self.caches]
+    def attend(self, _layer: int, q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor) -> Tensor:
+        return packed_attention(q_THC, k_TKC, v_TKC, self.lengths, causal=True)
 
 
 class RMSNorm(nn.Module):
@@ -57,8 +49,9 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.head_dim = config.head_dim
         kv_dim = config.num_kv_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -66,16 +59,12 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, kv_dim)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x_TD: Tensor, rope: Rope, lengths: tuple[int, ...], caches: list[LayerCache] | None) -> Tensor:
+    def forward(self, x_TD: Tensor, rope: Rope, step: Step) -> Tensor:
         q_THC, k_TKC, v_TKC = (
             project(x_TD).unflatten(-1, (-1, self.head_dim)) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         q_THC, k_TKC = rotate(q_THC, rope), rotate(k_TKC, rope)
-        if caches is None:
-            out_THC = packed_attention(q_THC, k_TKC, v_TKC, lengths, causal=True)
-        else:
-            segments = zip(caches, *(x.split(lengths) for x in (q_THC, k_TKC, v_TKC)), strict=True)
-            out_THC = torch.cat([cached_attention(q, *cache.append(k, v)) for cache, q, k, v in segments])
+        out_THC = step.attend(self.layer, q_THC, k_TKC, v_TKC)
         return self.o_proj(out_THC.flatten(1))
 
 
@@ -91,15 +80,15 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
 
-    def forward(self, x_TD: Tensor, rope: Rope, lengths: tuple[int, ...], caches: list[LayerCache] | None) -> Tensor:
-        x_TD = x_TD + self.self_attn(self.input_layernorm(x_TD), rope, lengths, caches)
+    def forward(self, x_TD: Tensor, rope: Rope, step: Step) -> Tensor:
+        x_TD = x_TD + self.self_attn(self.input_layernorm(x_TD), rope, step)
         return x_TD + self.mlp(self.post_attention_layernorm(x_TD))
 
 
@@ -108,12 +97,12 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
 
-    def forward(self, x_TD: Tensor, positions: Tensor, meta: StepMeta) -> Tensor:
+    def forward(self, x_TD: Tensor, positions: Tensor, step: Step) -> Tensor:
         """Hidden states (T, D) after the last norm, for embedded tokens and their positions (3, T)."""
         rope = mrope_table(positions, self.config)
-        for index, layer in enumerate(self.layers):
-            x_TD = layer(x_TD, rope, meta.lengths, meta.layer(index))
+        for layer in self.layers:
+            x_TD = layer(x_TD, rope, step)
         return self.norm(x_TD)

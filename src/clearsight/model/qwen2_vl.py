@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.config import ModelConfig
 from clearsight.inputs import ModelInputs, VisionPatches
-from clearsight.model.language import LanguageModel, StepMeta
+from clearsight.model.language import LanguageModel, PackedStep
 from clearsight.model.vision import VisionTower
 
 
@@ -35,6 +37,10 @@ class Qwen2VL(nn.Module):
         """Merged tokens (M, D) of all grids, in order."""
         return self.visual(VisionPatches(patches.pixels.to(self.device), patches.grids))
 
+    def encode_vision_layers(self, patches: VisionPatches) -> Generator[None, None, Tensor]:
+        """`encode_vision` in pieces that can be interleaved with other work: it yields after every layer."""
+        return self.visual.layers(VisionPatches(patches.pixels.to(self.device), patches.grids))
+
     def embed(self, inputs: ModelInputs) -> Tensor:
         """Token embeddings (T, D) with every run of vision pads replaced by what the tower saw (facts, 5.7)."""
         x_TD = self.model.embed_tokens(inputs.ids.to(self.device))
@@ -50,10 +56,9 @@ class Qwen2VL(nn.Module):
         seen_MD = self.encode_vision(inputs.vision).to(x_TD.dtype)
         return x_TD.index_copy(0, slots.to(self.device), seen_MD)
 
-    def forward(self, inputs: ModelInputs, meta: StepMeta | None = None) -> Tensor:
+    def forward(self, inputs: ModelInputs) -> Tensor:
         """Hidden states (T, D) of packed sequences; `logits` turns the wanted rows into scores."""
-        meta = meta or StepMeta(inputs.lengths)
-        return self.model(self.embed(inputs), inputs.positions.to(self.device), meta)
+        return self.model(self.embed(inputs), inputs.positions.to(self.device), PackedStep(inputs.lengths))
 
     def logits(self, hidden_TD: Tensor) -> Tensor:
         """Scores (T, V) over the vocabulary."""

@@ -5,6 +5,8 @@ Shape suffixes: P patches, M merged tokens, D width, H heads, C channels of one 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,10 +95,20 @@ class VisionTower(nn.Module):
 
     def forward(self, patches: VisionPatches) -> Tensor:
         """Merged tokens (M, out_dim) of all pictures, grid after grid, each in raster order per temporal slot."""
+        layers = self.layers(patches)
+        while True:
+            try:
+                next(layers)
+            except StopIteration as end:
+                return end.value
+
+    def layers(self, patches: VisionPatches) -> Generator[None, None, Tensor]:
+        """What `forward` does, stopping after every block; the generator's value is its result."""
         x_PD = self.patch_embed(patches.pixels)
         rope = vision_table(patches.grids, self.config, x_PD.device)
         # Attention never crosses a temporal slot: an image is one segment, a video of t slots is t segments.
         lengths = tuple(grid.h * grid.w for grid in patches.grids for _ in range(grid.t))
         for block in self.blocks:
             x_PD = block(x_PD, rope, lengths)
+            yield
         return self.merger(x_PD)
