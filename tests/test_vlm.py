@@ -17,7 +17,8 @@ from clearsight.media import MediaError
 from clearsight.model.hub import ModelNotFound
 from clearsight.model.weights import random_model
 from clearsight.processor import Processor, PromptTooLong
-from clearsight.vlm import StopFilter, load_processor
+from clearsight.processor.streaming import StopFilter
+from clearsight.vlm import load_processor
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_closed_stream_has_no_reply(vlm, messages):
     stream = vlm.stream(messages)
     next(iter(stream))
     stream.close()
-    with pytest.raises(RuntimeError, match="closed before its answer was complete"):
+    with pytest.raises(RuntimeError, match="closed before it was complete"):
         _ = stream.reply
 
 

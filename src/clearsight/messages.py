@@ -1,12 +1,13 @@
-"""What a user can say: messages made of text, images and videos, from our own types or from plain dicts."""
+"""What can be said: messages of text, images, videos, boxes and tool calls, from our own types or plain dicts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 
 
 class MessageError(ValueError):
@@ -54,17 +55,81 @@ class Video:
     limits: Limits = Limits()
 
 
-Part = Text | Image | Video
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A phrase that a box or point belongs to, written between the object_ref tokens (facts, 7.3)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Top left and bottom right corner in thousandths of the picture's width and height (facts, 7.3)."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    def __post_init__(self) -> None:
+        _check_thousandths(self.x1, self.y1, self.x2, self.y2)
+        if self.x1 > self.x2 or self.y1 > self.y2:
+            raise MessageError(f"box {self.x1, self.y1, self.x2, self.y2} must name its top left corner first")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in thousandths of the picture's width and height, written as a box of one corner."""
+
+    x: int
+    y: int
+
+    def __post_init__(self) -> None:
+        _check_thousandths(self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool. arguments: a JSON object as text."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            known = json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            known = None
+        if not isinstance(known, dict):
+            raise MessageError(f"the arguments of a call of {self.name!r} must be a JSON object, not {_short(self)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What may be called. parameters: the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+Part = Text | Image | Video | Ref | Box | Point | ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. A "tool" turn holds the result of the call named by tool_call_id: text and pictures."""
+
     role: str
     parts: tuple[Part, ...]
+    tool_call_id: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise MessageError(f"unknown role {self.role!r}; roles are {', '.join(ROLES)}")
+        if self.role != "assistant" and any(isinstance(part, ToolCall) for part in self.parts):
+            raise MessageError(f"only an assistant calls tools; a {self.role} turn cannot")
 
 
 MessageLike = Message | Mapping[str, Any]
@@ -80,25 +145,71 @@ def parse_messages(messages: Iterable[MessageLike]) -> list[Message]:
     return parsed
 
 
+def parse_tools(tools: Iterable[Tool | Mapping[str, Any]]) -> tuple[Tool, ...]:
+    """Our own type, the OpenAI form {"type": "function", "function": {...}} or its inner object alone."""
+    parsed = tuple(item if isinstance(item, Tool) else _parse_tool(item) for item in tools)
+    names = [tool.name for tool in parsed]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise MessageError(f"two tools are named {double!r}")
+    return parsed
+
+
+def _parse_tool(item: Mapping[str, Any]) -> Tool:
+    if not isinstance(item, Mapping) or item.get("type", "function") != "function":
+        raise MessageError(f"a tool must be a function; found {_keys(item)}")
+    function = item.get("function", item)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise MessageError(f"a tool needs a name; found {_keys(function)}")
+    unknown = sorted(set(function) - {"type", "name", "description", "parameters", "strict"})
+    if unknown:
+        raise MessageError(f"unknown key {unknown[0]!r} in tool {function['name']!r}")
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    if not isinstance(parameters, Mapping):
+        raise MessageError(f"the parameters of tool {function['name']!r} must be a JSON schema object")
+    return Tool(function["name"], function.get("description") or "", parameters)
+
+
+_MESSAGE_KEYS = frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "annotations", "audio"))
+
+
 def _parse_message(item: Mapping[str, Any]) -> Message:
-    if not isinstance(item, Mapping) or "role" not in item or "content" not in item:
+    if not isinstance(item, Mapping) or "role" not in item or not {"content", "tool_calls"} & set(item):
         raise MessageError(f"a message needs 'role' and 'content'; found {_keys(item)}")
-    unknown = sorted(set(item) - {"role", "content", "name"})
+    unknown = sorted(set(item) - _MESSAGE_KEYS)
     if unknown:
         raise MessageError(f"unknown message key {unknown[0]!r}")
-    content = item["content"]
+    parts = [*_parse_content(item), *(_parse_call(call) for call in item.get("tool_calls") or ())]
+    return Message(item["role"], tuple(parts), item.get("tool_call_id") or "")
+
+
+def _parse_content(item: Mapping[str, Any]) -> list[Part]:
+    content = item.get("content")
+    if content is None and item["role"] == "assistant":
+        return []
     if isinstance(content, str):
-        return Message(item["role"], (Text(content),))
+        return [Text(content)] if content or not item.get("tool_calls") else []
     if not isinstance(content, Sequence):
         raise MessageError(f"content must be a text or a list of parts, not {type(content).__name__}")
-    return Message(item["role"], tuple(_parse_part(part) for part in content))
+    return [_parse_part(part) for part in content]
+
+
+def _parse_call(call: Any) -> ToolCall:
+    if isinstance(call, ToolCall):
+        return call
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise MessageError(f"a tool call needs a function with a name; found {_keys(call)}")
+    arguments = function.get("arguments", "{}")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(function["name"], text or "{}", str(call.get("id") or ""))
 
 
 _LIMIT_KEYS = frozenset(("min_pixels", "max_pixels", "resized_height", "resized_width"))
 
 
 def _parse_part(part: Any) -> Part:
-    if isinstance(part, (Text, Image, Video)):
+    if isinstance(part, (Text, Image, Video, Ref, Box, Point, ToolCall)):
         return part
     if isinstance(part, str):
         return Text(part)
@@ -136,3 +247,13 @@ def _image_source(value: Any, key: str) -> Any:
 
 def _keys(item: Any) -> str:
     return f"keys {sorted(map(str, item))}" if isinstance(item, Mapping) else type(item).__name__
+
+
+def _check_thousandths(*values: int) -> None:
+    for value in values:
+        if type(value) is not int or not 0 <= value <= 1000:
+            raise MessageError(f"a coordinate is {value!r}; it must be a whole number from 0 to 1000")
+
+
+def _short(call: ToolCall) -> str:
+    return repr(call.arguments if len(call.arguments) <= 60 else call.arguments[:57] + "...")

@@ -2,81 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+import contextlib
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
-from clearsight.engine import Engine, GenerationDefaults
+from clearsight.engine import Engine, EngineSettings, GenerationDefaults, Request
+from clearsight.engine.constraints import Grammars
 from clearsight.inputs import SamplingParams
-from clearsight.messages import MessageLike
+from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
 from clearsight.model.weights import load_model, random_model
-from clearsight.processor import MediaUse, Prepared, Processor, TextStream
+from clearsight.processor import Prepared, Processor
+from clearsight.processor.processor import ToolLike
+from clearsight.wishes import constraint_for
+
+__all__ = ["VLM", "Reply", "Stream", "Turn", "Usage", "load_processor"]
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one request; end tokens are not counted as answer."""
+class Turn:
+    """A request ready to run, what went into it, and what reads its answer."""
 
-    prompt_tokens: int
-    completion_tokens: int
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A finished answer. finish_reason: "stop", "length" or "repetition". media: what was used of each picture."""
-
-    text: str
-    finish_reason: str
-    usage: Usage
-    media: tuple[MediaUse, ...]
-
-
-class StopFilter:
-    """Holds back text that might be the start of a stop string; cuts the answer before the first that completes."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops = stops
-        self._held = ""
-        self.stopped = False
-
-    def push(self, text: str) -> str:
-        """Text that is now safe to show."""
-        self._held += text
-        found = [at for at in map(self._held.find, self._stops) if at >= 0]
-        if found:
-            self.stopped = True
-            safe, self._held = self._held[: min(found)], ""
-            return safe
-        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
-        safe, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return safe
-
-    def finish(self) -> str:
-        """What was held back when no stop string came."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
+    request: Request
+    prepared: Prepared
+    reader: AnswerReader
 
 
 class Stream:
     """Pieces of an answer as they are made; `reply` holds the whole once the iteration has ended."""
 
-    def __init__(self, engine: Engine, decoder: TextStream, prepared: Prepared, params: SamplingParams) -> None:
-        self.prepared = prepared
-        self._pieces = self._run(engine, decoder, params)
-        self._reply: Reply | None = None
+    def __init__(self, engine: Engine, turn: Turn) -> None:
+        self.prepared = turn.prepared
+        self._reader = turn.reader
+        self._pieces = self._run(engine, turn)
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -86,38 +51,23 @@ class Stream:
         """The whole answer; reads the rest of the stream first if there is any."""
         for _ in self._pieces:
             pass
-        if self._reply is None:
-            raise RuntimeError("the stream was closed before its answer was complete")
-        return self._reply
+        return self._reader.reply
 
     def close(self) -> None:
         """Stop answering and free what the request holds."""
         self._pieces.close()
 
-    def _run(self, engine: Engine, decoder: TextStream, params: SamplingParams) -> Generator[str, None, None]:
-        stops = StopFilter(params.stop)
-        pieces: list[str] = []
-        made, reason = 0, "stop"
-        for event in engine.generate(self.prepared.inputs, params):
-            if event.finish_reason == "stop":
-                break
-            made += 1
-            reason = event.finish_reason or "stop"
-            text = stops.push(decoder.push(event.token))
-            if text:
-                pieces.append(text)
-                yield text
-            if stops.stopped:
-                reason = "stop"
-                break
-        if not stops.stopped:
-            text = stops.push(decoder.finish())
-            text += "" if stops.stopped else stops.finish()
-            if text:
-                pieces.append(text)
-                yield text
-        usage = Usage(self.prepared.inputs.ids.shape[0], made)
-        self._reply = Reply("".join(pieces), reason, usage, self.prepared.media)
+    def _run(self, engine: Engine, turn: Turn) -> Generator[str, None, None]:
+        with contextlib.closing(engine.run(turn.request)) as events:
+            for event in events:
+                yield from _texts(self._reader.push(event))
+                if self._reader.stopped:
+                    break
+        yield from _texts(self._reader.finish())
+
+
+def _texts(deltas: Iterable[Delta]) -> Iterator[str]:
+    return (delta.text for delta in deltas if delta.text)
 
 
 class VLM:
@@ -132,6 +82,8 @@ class VLM:
         self.processor = processor
         self.engine = engine
         self.default_sampling = default_sampling
+        self._grammars: Grammars | None = None
+        self._lock = threading.Lock()
 
     @property
     def config(self) -> ModelConfig:
@@ -146,10 +98,12 @@ class VLM:
         dtype: torch.dtype | None = None,
         random_weights: bool = False,
         seed: int = 0,
+        settings: EngineSettings = EngineSettings(),
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. random_weights gives a preset's true shape without any download.
+        dtype None keeps the stored one. random_weights gives a preset's true shape without any download. settings:
+        what bounds the engine.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
         if random_weights:
@@ -159,7 +113,7 @@ class VLM:
             return cls(
                 name,
                 Processor.packaged(short_name(name) or name),
-                Engine(model, defaults.stop_tokens),
+                Engine(model, defaults.stop_tokens, settings),
                 defaults.sampling,
             )
         folder = resolve(name)
@@ -167,21 +121,57 @@ class VLM:
         defaults = _generation_defaults(folder, config)
         processor = Processor.from_folder(folder, config)
         model = load_model(folder, config, device=device, dtype=dtype)
-        return cls(name, processor, Engine(model, defaults.stop_tokens), defaults.sampling)
+        return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
-    def stream(
-        self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, *, add_vision_id: bool = False
-    ) -> Stream:
-        """Start an answer. Bad pictures, messages and prompts that are too long raise here, before any model work."""
-        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id)
-        decoder = self.processor.tokenizer.stream()
-        return Stream(self.engine, decoder, prepared, sampling or self.default_sampling)
+    def start(
+        self,
+        messages: Iterable[MessageLike],
+        sampling: SamplingParams | None = None,
+        *,
+        tools: Iterable[ToolLike] = (),
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
+        response_format: Mapping[str, Any] | None = None,
+        tool_format: str = "hermes",
+        add_vision_id: bool = False,
+        salt: bytes = b"",
+        priority: int = 0,
+    ) -> Turn:
+        """A request that is ready to run; what is wrong with it raises here, before any model work.
 
-    def chat(
-        self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, *, add_vision_id: bool = False
-    ) -> Reply:
-        """The whole answer at once; equal to the collected stream."""
-        return self.stream(messages, sampling, add_vision_id=add_vision_id).reply
+        tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
+        {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...} (see `constraint_for`).
+        salt: caches are shared only under equal salts. Raises MessageError, MediaError, PromptTooLong, GrammarError.
+        """
+        params = sampling or self.default_sampling
+        known = parse_tools(tools)
+        constraint = constraint_for(
+            self.grammars, known, tool_choice, parallel_tool_calls, response_format, tool_format
+        )
+        offered = () if tool_choice == "none" else known
+        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
+        request = Request(inputs=prepared.inputs, params=params, salt=salt, priority=priority, constraint=constraint)
+        reader = AnswerReader(self.processor.tokenizer, prepared, params, tool_format if offered else None)
+        return Turn(request, prepared, reader)
+
+    def grammars(self) -> Grammars:
+        """What compiles constraints for this vocabulary; built at the first use."""
+        with self._lock:
+            if self._grammars is None:
+                tokenizer, ends = self.processor.tokenizer, sorted(self.engine.stop_tokens)
+                pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+                special = list(tokenizer.special_ids.values())
+                rows = self.config.text.vocab_size
+                self._grammars = Grammars(pieces, ends, special, tokenizer.encode, rows)
+            return self._grammars
+
+    def stream(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Stream:
+        """Start an answer; options as for `start`, which raises here for what is wrong."""
+        return Stream(self.engine, self.start(messages, sampling, **options))
+
+    def chat(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Reply:
+        """The whole answer at once; equal to the collected stream. Options as for `start`."""
+        return self.stream(messages, sampling, **options).reply
 
 
 def load_processor(name: str) -> Processor:

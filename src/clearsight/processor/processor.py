@@ -6,7 +6,7 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,11 +18,14 @@ from torch import Tensor
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
 from clearsight.media import DEFAULT_LIMITS, Frames, MediaLimits, Picture, open_frames, open_picture
-from clearsight.messages import Image, MessageLike, Video, parse_messages
+from clearsight.messages import Image, MessageLike, Tool, Video, parse_messages, parse_tools
 from clearsight.processor.chat import EncodedChat, chat_spans, encode
 from clearsight.processor.image import ImageSettings, image_patches, plan_image, plan_video, video_patches
 from clearsight.processor.positions import mrope_positions
 from clearsight.processor.tokenizer import Tokenizer
+from clearsight.processor.tools import check_format
+
+ToolLike = Tool | Mapping[str, Any]
 
 
 class PromptTooLong(ValueError):
@@ -112,14 +115,21 @@ class Processor:
         (Path(folder) / "preprocessor_config.json").write_text(text + "\n", encoding="utf-8")
 
     def prepare(
-        self, messages: Iterable[MessageLike], *, add_vision_id: bool = False, add_generation_prompt: bool = True
+        self,
+        messages: Iterable[MessageLike],
+        *,
+        add_vision_id: bool = False,
+        add_generation_prompt: bool = True,
+        tools: Iterable[ToolLike] = (),
+        tool_format: str = "hermes",
     ) -> Prepared:
         """The whole conversation as one sequence, pixels included.
 
         add_vision_id: label media "Picture k: " and "Video k: ". add_generation_prompt: end where an assistant turn
-        begins. Raises MessageError, PromptTooLong, or what `clearsight.media` raises for a source it refuses.
+        begins. tools: announced in the system turn. tool_format: "hermes" or "function" (facts, 8.5 and 8.6). Raises
+        MessageError, PromptTooLong, or what `clearsight.media` raises for a source it refuses.
         """
-        plan = self._plan(messages, add_vision_id, add_generation_prompt)
+        plan = self._plan(messages, add_vision_id, add_generation_prompt, tools, tool_format)
         tokens, limit = len(plan.chat.ids), self.config.text.max_positions
         # An answer needs room for at least one token.
         if tokens + add_generation_prompt > limit:
@@ -128,10 +138,16 @@ class Processor:
         return Prepared(self._inputs(plan.chat, patches), plan.media, torch.tensor(plan.chat.supervised))
 
     def count(
-        self, messages: Iterable[MessageLike], *, add_vision_id: bool = False, add_generation_prompt: bool = True
+        self,
+        messages: Iterable[MessageLike],
+        *,
+        add_vision_id: bool = False,
+        add_generation_prompt: bool = True,
+        tools: Iterable[ToolLike] = (),
+        tool_format: str = "hermes",
     ) -> Count:
         """The tokens and media that `prepare` would use, read from headers: no pixel is decoded, no limit applies."""
-        plan = self._plan(messages, add_vision_id, add_generation_prompt)
+        plan = self._plan(messages, add_vision_id, add_generation_prompt, tools, tool_format)
         return Count(len(plan.chat.ids), plan.media)
 
     def caption_inputs(self, picture: Any, text: str) -> tuple[ModelInputs, Tensor]:
@@ -148,9 +164,20 @@ class Processor:
         chat = EncodedChat(head + tail, learned, [(1, patches.grids[0])])
         return self._inputs(chat, [patches]), torch.tensor(learned)
 
-    def _plan(self, messages: Iterable[MessageLike], add_vision_id: bool, add_generation_prompt: bool) -> _Plan:
+    def _plan(
+        self,
+        messages: Iterable[MessageLike],
+        add_vision_id: bool,
+        add_generation_prompt: bool,
+        tools: Iterable[ToolLike],
+        tool_format: str,
+    ) -> _Plan:
         spans = chat_spans(
-            parse_messages(messages), add_vision_id=add_vision_id, add_generation_prompt=add_generation_prompt
+            parse_messages(messages),
+            add_vision_id=add_vision_id,
+            add_generation_prompt=add_generation_prompt,
+            tools=parse_tools(tools),
+            tool_format=check_format(tool_format),
         )
         items: list[tuple[Image | Video, Picture | Frames]] = []
         media: list[MediaUse] = []

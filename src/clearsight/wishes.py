@@ -1,0 +1,83 @@
+"""What a caller wishes of an answer's form (tools, response_format), turned into what the engine can hold it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from clearsight.engine import Constraint
+from clearsight.engine.constraints import GrammarError, Grammars
+from clearsight.messages import MessageError, Tool
+from clearsight.processor.tools import CALL_END, CALL_START
+
+_MARKS = (CALL_START, CALL_END)
+
+
+def constraint_for(
+    grammars: Callable[[], Grammars],
+    tools: Sequence[Tool],
+    tool_choice: str | Mapping[str, Any],
+    several: bool,
+    response_format: Mapping[str, Any] | None,
+    tool_format: str,
+) -> Constraint | None:
+    """What the answer must obey, or None for free text. Raises MessageError or GrammarError.
+
+    The older tool format has no closing marks to hold a call to, so there calls stay free.
+    """
+    chosen = _chosen(tools, tool_choice)
+    schema = _schema_of(response_format)
+    if chosen and tool_format == "hermes":
+        schemas = {tool.name: tool.parameters for tool in chosen}
+        forced = tool_choice not in ("auto", "none")
+        return grammars().tool_calls(schemas, forced=forced, several=several, marks=_MARKS, otherwise=schema)
+    if schema is not None:
+        return grammars().json_schema(schema)
+    if response_format is None or response_format.get("type") == "text":
+        return None
+    return _other_format(grammars(), response_format)
+
+
+def _chosen(tools: Sequence[Tool], choice: str | Mapping[str, Any]) -> Sequence[Tool]:
+    """The tools that may be called."""
+    if isinstance(choice, Mapping):
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, Mapping) else None
+        named = [tool for tool in tools if tool.name == name]
+        if not named:
+            raise MessageError(f"tool_choice names {name!r}, which is none of the tools")
+        return named
+    if choice not in ("auto", "none", "required"):
+        raise MessageError(f"tool_choice is {choice!r}; it must be auto, none, required or name a function")
+    if choice == "required" and not tools:
+        raise MessageError("tool_choice is 'required', but there are no tools")
+    return () if choice == "none" else tools
+
+
+def _schema_of(wish: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if wish is None or wish.get("type") not in ("json_object", "json_schema"):
+        return None
+    if wish["type"] == "json_object":
+        return {"type": "object"}
+    inner = wish.get("json_schema", wish)
+    schema = inner.get("schema") if isinstance(inner, Mapping) else None
+    if not isinstance(schema, Mapping):
+        raise GrammarError("a response_format of type json_schema needs a schema")
+    return schema
+
+
+def _other_format(grammars: Grammars, wish: Mapping[str, Any]) -> Constraint:
+    """The forms beyond the OpenAI protocol's own."""
+    makers: dict[str, tuple[str, Callable[[Any], Constraint]]] = {
+        "regex": ("pattern", grammars.regex),
+        "choice": ("options", grammars.choice),
+        "grammar": ("grammar", grammars.lark),
+    }
+    kind = wish.get("type")
+    if kind not in makers:
+        kinds = ", ".join(("text", "json_object", "json_schema", *makers))
+        raise GrammarError(f"response_format is of type {kind!r}; the types are {kinds}")
+    key, make = makers[kind]
+    if key not in wish:
+        raise GrammarError(f"a response_format of type {kind} needs {key!r}")
+    return make(wish[key])
