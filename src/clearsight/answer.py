@@ -28,15 +28,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token of the answer with the natural logarithm of its probability. top: the best alternatives' the same."""
+    """A token of the answer, as bytes, with the natural logarithm of its probability. top: the best alternatives'."""
 
-    bytes: bytes
+    raw: bytes
     logprob: float
     top: tuple[tuple[bytes, float], ...] = ()
 
     @property
     def text(self) -> str:
-        return self.bytes.decode("utf-8", "replace")
+        return self.raw.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

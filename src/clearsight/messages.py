@@ -176,7 +176,8 @@ _MESSAGE_KEYS = frozenset(("role", "content", "name", "tool_calls", "tool_call_i
 def _parse_message(item: Mapping[str, Any]) -> Message:
     if not isinstance(item, Mapping) or "role" not in item or not {"content", "tool_calls"} & set(item):
         raise MessageError(f"a message needs 'role' and 'content'; found {_keys(item)}")
-    unknown = sorted(set(item) - _MESSAGE_KEYS)
+    # Clients send back what they received, with keys of the protocol that hold nothing.
+    unknown = sorted(key for key in item if key not in _MESSAGE_KEYS and item[key] is not None)
     if unknown:
         raise MessageError(f"unknown message key {unknown[0]!r}")
     parts = [*_parse_content(item), *(_parse_call(call) for call in item.get("tool_calls") or ())]

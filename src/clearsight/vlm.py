@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import torch
 
 from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
-from clearsight.engine import Engine, EngineSettings, GenerationDefaults, Request
+from clearsight.engine import Constraint, Engine, EngineSettings, GenerationDefaults, Request
 from clearsight.engine.constraints import Grammars
 from clearsight.inputs import SamplingParams
+from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
-from clearsight.model.weights import load_model, random_model
+from clearsight.model.quantize import load as load_model
+from clearsight.model.quantize import quantize as quantize_model
+from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
 from clearsight.processor.processor import ToolLike
 from clearsight.wishes import constraint_for
@@ -96,35 +99,45 @@ class VLM:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        quantize: str | None = None,
         random_weights: bool = False,
         seed: int = 0,
         settings: EngineSettings = EngineSettings(),
+        media_limits: MediaLimits = DEFAULT_LIMITS,
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. random_weights gives a preset's true shape without any download. settings:
-        what bounds the engine.
+        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives a
+        preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
+        it is given.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
         if random_weights:
             config = preset_for(name)
             model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
+            if quantize is not None:
+                quantize_model(model, quantize)
             defaults = GenerationDefaults.from_json({}, config.tokens)
             return cls(
                 name,
-                Processor.packaged(short_name(name) or name),
+                Processor.packaged(short_name(name) or name, media_limits),
                 Engine(model, defaults.stop_tokens, settings),
                 defaults.sampling,
             )
         folder = resolve(name)
         config = read_config(folder)
         defaults = _generation_defaults(folder, config)
-        processor = Processor.from_folder(folder, config)
-        model = load_model(folder, config, device=device, dtype=dtype)
+        processor = Processor.from_folder(folder, config, media_limits)
+        model = load_model(folder, config, device=device, dtype=dtype, mode=quantize)
         return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
-    def start(
+    def start(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Turn:
+        """One request that is ready to run; options as for `start_several`."""
+        return self.start_several(1, messages, sampling, **options)[0]
+
+    def start_several(
         self,
+        number: int,
         messages: Iterable[MessageLike],
         sampling: SamplingParams | None = None,
         *,
@@ -136,23 +149,41 @@ class VLM:
         add_vision_id: bool = False,
         salt: bytes = b"",
         priority: int = 0,
-    ) -> Turn:
-        """A request that is ready to run; what is wrong with it raises here, before any model work.
+    ) -> list[Turn]:
+        """`number` answers to the same prompt, ready to run; what is wrong raises here, before any model work.
 
         tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
-        {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...} (see `constraint_for`).
-        salt: caches are shared only under equal salts. Raises MessageError, MediaError, PromptTooLong, GrammarError.
+        {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...}. salt: caches are shared
+        only under equal salts. A seed is that of the first answer; the others count on from it.
+        Raises MessageError, MediaError, PromptTooLong or GrammarError.
         """
         params = sampling or self.default_sampling
         known = parse_tools(tools)
-        constraint = constraint_for(
-            self.grammars, known, tool_choice, parallel_tool_calls, response_format, tool_format
-        )
+        wishes = known, tool_choice, parallel_tool_calls, response_format, tool_format
+        # Before the pictures are touched: what cannot be obeyed is the cheapest to find.
+        constraints = [constraint_for(self.grammars, *wishes) for _ in range(number)]
         offered = () if tool_choice == "none" else known
         prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
+        return [
+            self._turn(prepared, _counted(params, index), constraint, tool_format if offered else None, salt, priority)
+            for index, constraint in enumerate(constraints)
+        ]
+
+    def start_text(self, text: str, sampling: SamplingParams | None = None, *, salt: bytes = b"") -> Turn:
+        """A request to continue plain text, without chat format."""
+        return self._turn(self.processor.prepare_text(text), sampling or self.default_sampling, None, None, salt, 0)
+
+    def _turn(
+        self,
+        prepared: Prepared,
+        params: SamplingParams,
+        constraint: Constraint | None,
+        tool_format: str | None,
+        salt: bytes,
+        priority: int,
+    ) -> Turn:
         request = Request(inputs=prepared.inputs, params=params, salt=salt, priority=priority, constraint=constraint)
-        reader = AnswerReader(self.processor.tokenizer, prepared, params, tool_format if offered else None)
-        return Turn(request, prepared, reader)
+        return Turn(request, prepared, AnswerReader(self.processor.tokenizer, prepared, params, tool_format))
 
     def grammars(self) -> Grammars:
         """What compiles constraints for this vocabulary; built at the first use."""
@@ -172,6 +203,10 @@ class VLM:
     def chat(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Reply:
         """The whole answer at once; equal to the collected stream. Options as for `start`."""
         return self.stream(messages, sampling, **options).reply
+
+
+def _counted(params: SamplingParams, index: int) -> SamplingParams:
+    return params if params.seed is None or index == 0 else replace(params, seed=(params.seed + index) % 2**63)
 
 
 def load_processor(name: str) -> Processor:

@@ -16,6 +16,7 @@ from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
+from clearsight.cli.serve import add_serve, serve
 
 
 class Command(NamedTuple):
@@ -28,6 +29,7 @@ COMMANDS = {
     "ask": Command("answer one question about pictures", add_ask, ask),
     "chat": Command("hold a conversation about pictures", add_chat, chat),
     "count": Command("count the tokens of pictures and text, from headers alone", add_count, count),
+    "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures", add_serve, serve),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 

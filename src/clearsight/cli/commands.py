@@ -104,7 +104,8 @@ def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
                 read_header(part.source)
 
 
-def load(args: argparse.Namespace) -> VLM:
+def load(args: argparse.Namespace, **settings: Any) -> VLM:
+    """The model that the arguments name; settings go to `VLM.load`."""
     import torch
 
     from clearsight.vlm import VLM
@@ -115,7 +116,15 @@ def load(args: argparse.Namespace) -> VLM:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {args.device!r} cannot be used on this machine: {reason}") from error
-    return VLM.load(args.model, device=args.device, dtype=dtype, random_weights=args.random_weights)
+    quantize = None if args.quantize == "none" else args.quantize
+    return VLM.load(
+        args.model,
+        device=args.device,
+        dtype=dtype,
+        quantize=quantize,
+        random_weights=args.random_weights,
+        **settings,
+    )
 
 
 def _reply_data(reply: Reply) -> dict[str, Any]:

@@ -36,14 +36,14 @@ _SAMPLING: dict[str, tuple[type, str]] = {
 def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
-    _add_weights(parser)
+    add_weights(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures for the first question")
-    _add_weights(parser)
+    add_weights(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
@@ -65,11 +65,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)")
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
+    parser.add_argument(
+        "--quantize",
+        choices=("int8", "int4", "none"),
+        default="none",
+        help="linear layers that are stored in full: 8 bits, or the language model's in 4 (default: none)",
+    )
 
 
 def _add_prompt(parser: argparse.ArgumentParser) -> None:

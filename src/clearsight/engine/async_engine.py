@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from clearsight.engine.engine import Engine, EngineStats
 from clearsight.engine.request import EngineFull, Request
@@ -28,7 +28,7 @@ class AsyncEngine:
         self._thread = threading.Thread(target=self._turn, name="clearsight-engine", daemon=True)
         self._thread.start()
 
-    async def stream(self, request: Request) -> AsyncIterator[TokenEvent]:
+    async def stream(self, request: Request) -> AsyncGenerator[TokenEvent, None]:
         """The events of one request. Raises what `Engine.submit` raises before the first event.
 
         Closing the iterator, or cancelling the task that reads it, cancels the request and frees all it holds.

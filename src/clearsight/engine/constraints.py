@@ -18,6 +18,8 @@ from torch import Tensor
 MAX_GRAMMAR_BYTES = 64 * 1024
 MAX_DEPTH = 32
 _KEPT = 64
+# With free white space a weak model can put line breaks between two tokens of JSON for ever.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _LIMITS = LLParserLimits(
     initial_lexer_fuel=2_000_000,
     step_lexer_fuel=500_000,
@@ -166,7 +168,7 @@ def _schema_grammar(schema: Mapping[str, Any]) -> str:
 
 
 def _checked(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema of bounded depth, for the compiler recurses."""
+    """A schema of bounded depth, for the compiler recurses, and with one way to space it."""
     level: list[Any] = [schema]
     for _ in range(MAX_DEPTH):
         level = [
@@ -175,7 +177,7 @@ def _checked(schema: Mapping[str, Any]) -> dict[str, Any]:
             for inner in (item.values() if isinstance(item, Mapping) else item if isinstance(item, list) else ())
         ]
         if not level:
-            return dict(schema)
+            return {**schema, "x-guidance": _SPACING}
     raise GrammarError(f"the schema is nested deeper than {MAX_DEPTH} levels")
 
 

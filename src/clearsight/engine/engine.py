@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -85,6 +85,10 @@ class Engine:
         """Tokens that one sequence can have here: the model's context, or what the memory given holds."""
         return min(self.model.config.text.max_positions, self._pool.count * self.settings.block_size)
 
+    def kv_bytes(self, tokens: int) -> int:
+        """Memory that the keys and values of so many tokens take, in whole blocks."""
+        return -(-tokens // self.settings.block_size) * self._kv.block_bytes
+
     def submit(self, request: Request, sink: Sink | None = None) -> int:
         """Queue a request; returns its number. `sink` is called with each of its events, inside `step`.
 
@@ -129,7 +133,7 @@ class Engine:
             self._settle()
             return events
 
-    def run(self, request: Request) -> Iterator[TokenEvent]:
+    def run(self, request: Request) -> Generator[TokenEvent, None, None]:
         """The events of one request; closing the iterator cancels it. Others on the same engine go on meanwhile."""
         inbox: deque[TokenEvent] = deque()
         number = self.submit(request, inbox.append)
@@ -144,7 +148,7 @@ class Engine:
         finally:
             self.cancel(number)
 
-    def generate(self, inputs: ModelInputs, params: SamplingParams) -> Iterator[TokenEvent]:
+    def generate(self, inputs: ModelInputs, params: SamplingParams) -> Generator[TokenEvent, None, None]:
         """Tokens that follow the single sequence `inputs`; the last event carries the finish reason.
 
         Ends with "stop" (an end token, which is not part of the answer), "length" (max_tokens or the context is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 
 
@@ -16,8 +17,9 @@ class MediaLimits:
     max_file_bytes: of one encoded picture. max_pixels: declared width x height; the default takes a 12000 x 11000
     photograph, about 400 MB of RGB. max_aspect_ratio: long side / short side (facts, 3.2). max_frames: pictures in one
     video (facts, 4.1). allow_files: whether texts and paths may name local files; an edge that takes text from
-    strangers switches it off, leaving data: URLs. allow_remote: the same for http and https addresses; fetch_seconds:
-    the time one of them may take.
+    strangers switches it off, leaving data: URLs. media_root: a folder whose files may be named all the same.
+    allow_remote: the same for http and https addresses; fetch_seconds: the time one of them may take. public_only:
+    only addresses of the open internet are connected to. allowed_hosts: only these are, whatever their addresses.
     """
 
     max_file_bytes: int = 64 * 2**20
@@ -27,11 +29,16 @@ class MediaLimits:
     allow_files: bool = True
     allow_remote: bool = True
     fetch_seconds: float = 30
+    public_only: bool = False
+    allowed_hosts: tuple[str, ...] | None = None
+    media_root: str | None = None
 
     def __post_init__(self) -> None:
+        if self.media_root is not None and not os.path.isdir(self.media_root):
+            raise ValueError(f"media_root is {self.media_root!r}, which is no folder")
         for item in fields(self):
             value = getattr(self, item.name)
-            if value <= 0 and not isinstance(value, bool):
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"{item.name} is {value}; it must be above 0")
 
 

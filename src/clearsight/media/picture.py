@@ -35,11 +35,15 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An opened picture within all limits, its pixels not yet decoded when it comes from encoded bytes."""
+    """An opened picture within all limits, its pixels not yet decoded when it comes from encoded bytes.
+
+    encoded: those bytes, None for pixels that were decoded elsewhere.
+    """
 
     header: Header
     _image: Image.Image
     _orientation: int
+    encoded: bytes | None = None
 
     def decode(self) -> Image.Image:
         """The upright picture, mode RGB, of exactly the header's size. Raises MediaError when the data is damaged."""
@@ -62,9 +66,9 @@ def open_picture(source: Any, limits: MediaLimits = DEFAULT_LIMITS) -> Picture:
     (H, W, 3) or (H, W, 4). Of an animation the first frame counts. EXIF orientation is applied. Raises MediaError.
     """
     if isinstance(source, Image.Image):
-        name, image, orientation = NAMELESS, source, _orientation(source)
+        name, image, orientation, data = NAMELESS, source, _orientation(source), None
     elif isinstance(source, np.ndarray):
-        name, image, orientation = NAMELESS, _from_array(source, limits), 1
+        name, image, orientation, data = NAMELESS, _from_array(source, limits), 1, None
     elif isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
         name, data = read_source(source, limits)
         image = _identify(name, data)
@@ -75,7 +79,7 @@ def open_picture(source: Any, limits: MediaLimits = DEFAULT_LIMITS) -> Picture:
         )
     width, height = image.size if orientation < FIRST_SWAPPED else image.size[::-1]
     check_size(width, height, name, limits)
-    return Picture(Header(name, width, height), image, orientation)
+    return Picture(Header(name, width, height), image, orientation, data)
 
 
 def read_header(source: Any, limits: MediaLimits = DEFAULT_LIMITS) -> Header:

@@ -78,7 +78,7 @@ def _file_url_path(url: str) -> str:
 def _read_file(path: str, limits: MediaLimits) -> tuple[str, bytes]:
     name = shorten(os.path.basename(path) or path or NAMELESS)
     if not limits.allow_files:
-        raise MediaError(f"{name}: local files are not allowed here; send the picture itself as a data: address")
+        path = _under_root(path, name, limits)
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
@@ -99,6 +99,20 @@ def _read_file(path: str, limits: MediaLimits) -> tuple[str, bytes]:
         raise MediaError(f"{name}: its path cannot be used ({error})") from error
     check_bytes(len(data), name, limits)
     return name, data
+
+
+def _under_root(path: str, name: str, limits: MediaLimits) -> str:
+    """The real path of a file under the folder that may be named; links that lead out of it are refused."""
+    if limits.media_root is None:
+        raise MediaError(f"{name}: local files are not allowed here; send the picture itself as a data: address")
+    root = os.path.realpath(limits.media_root)
+    try:
+        real = os.path.realpath(os.path.join(root, path))
+    except ValueError as error:
+        raise MediaError(f"{name}: its path cannot be used ({error})") from error
+    if os.path.commonpath((root, real)) != root:
+        raise MediaError(f"{name}: it does not lie in the folder that is open here")
+    return real
 
 
 def _open_at_once(path: str, flags: int) -> int:

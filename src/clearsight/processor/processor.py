@@ -6,13 +6,14 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image as PillowImage
 from torch import Tensor
 
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
@@ -72,8 +73,11 @@ class Processor:
         config: ModelConfig,
         image_settings: ImageSettings,
         media_limits: MediaLimits = DEFAULT_LIMITS,
+        decode: Callable[[Picture], PillowImage] = Picture.decode,
     ) -> None:
-        """Raises ConfigError if the picture settings or the tokenizer belong to another model than `config`."""
+        """decode: makes pixels of an opened picture; a server hands in one that works in another process.
+
+        Raises ConfigError if the picture settings or the tokenizer belong to another model than `config`."""
         for name in ("patch_size", "temporal_patch_size", "merge_size"):
             ours, models = getattr(image_settings, name), getattr(config.vision, name)
             if ours != models:
@@ -84,6 +88,7 @@ class Processor:
         self.config = config
         self.image_settings = image_settings
         self.media_limits = media_limits
+        self.decode = decode
 
     @classmethod
     def from_folder(
@@ -150,6 +155,15 @@ class Processor:
         plan = self._plan(messages, add_vision_id, add_generation_prompt, tools, tool_format)
         return Count(len(plan.chat.ids), plan.media)
 
+    def prepare_text(self, text: str) -> Prepared:
+        """Plain text without chat format or pictures, to be continued. Raises PromptTooLong."""
+        ids = self.tokenizer.encode(text) or [self.config.tokens.end_of_text]
+        if len(ids) >= self.config.text.max_positions:
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens; the limit of prompt and answer is {self.config.text.max_positions}"
+            )
+        return Prepared(self._inputs(EncodedChat(ids, [False] * len(ids), []), []), (), torch.zeros(len(ids)).bool())
+
     def caption_inputs(self, picture: Any, text: str) -> tuple[ModelInputs, Tensor]:
         """A picture-text pair without chat format, and its (T,) bool mask of supervised tokens (facts, 7.2).
 
@@ -215,7 +229,7 @@ class Processor:
 
     def _patches(self, item: Image | Video, opened: Picture | Frames) -> VisionPatches:
         if isinstance(opened, Picture):
-            return image_patches(opened.decode(), item.limits, self.image_settings)
+            return image_patches(self.decode(opened), item.limits, self.image_settings)
         return video_patches(opened, item.limits, self.image_settings)
 
     def _inputs(self, chat: EncodedChat, patches: Sequence[VisionPatches]) -> ModelInputs:

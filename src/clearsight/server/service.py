@@ -1,0 +1,99 @@
+"""Running turns for clients: prepared off the event loop, counted, cancelled when a client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from fastapi import Request
+
+from clearsight.answer import Delta
+from clearsight.engine import AsyncEngine
+from clearsight.server.errors import ApiError, from_exception
+from clearsight.server.metrics import Metrics
+from clearsight.server.settings import ServerSettings
+from clearsight.vlm import VLM, Turn
+
+T = TypeVar("T")
+
+_WATCH_SECONDS = 0.25
+
+
+class Service:
+    """One model with its engine, as the routes see it."""
+
+    def __init__(self, vlm: VLM, settings: ServerSettings) -> None:
+        self.vlm = vlm
+        self.settings = settings
+        self.engine = AsyncEngine(vlm.engine)
+        self.metrics = Metrics()
+        self._in_flight = 0
+
+    def check_model(self, name: str) -> None:
+        """Raises ApiError for a model that is not served."""
+        if name not in self.settings.names:
+            known = ", ".join(self.settings.names)
+            raise ApiError(404, f"the model {name!r} is not served here; the models are {known}",
+                           param="model", code="model_not_found")  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Counts a request while it is prepared and answered. Raises ApiError when there are too many."""
+        if self._in_flight >= self.settings.max_in_flight:
+            self.metrics.refused += 1
+            limit = self.settings.max_in_flight
+            raise ApiError(429, f"{limit} requests are under way, which is the limit", code="overloaded", retry=2)
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    async def prepare(self, make: Callable[[], T]) -> T:
+        """Run preparation in a thread; what is wrong with the request becomes an ApiError."""
+        try:
+            return await asyncio.to_thread(make)
+        except Exception as error:
+            raise from_exception(error) from error
+
+    async def deltas(self, turn: Turn) -> AsyncIterator[Delta]:
+        """The parts of one answer as they become certain. Raises ApiError."""
+        begin = time.monotonic()
+        first = True
+        events = self.engine.stream(turn.request)
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if first:
+                        self.metrics.first_token.observe(time.monotonic() - begin)
+                        first = False
+                    for delta in turn.reader.push(event):
+                        yield delta
+                    if turn.reader.stopped:
+                        break
+        except Exception as error:
+            raise from_exception(error) from error
+        for delta in turn.reader.finish():
+            yield delta
+        self.metrics.finished(turn.reader.reply, time.monotonic() - begin)
+
+    async def answer(self, turn: Turn) -> None:
+        """Read one answer to its end."""
+        async for _ in self.deltas(turn):
+            pass
+
+    async def while_connected(self, request: Request, work: Awaitable[T]) -> T:
+        """The result of `work`, which is cancelled if the client leaves."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=_WATCH_SECONDS))[0]:
+                if await request.is_disconnected():
+                    raise ApiError(499, "the client left before the answer was complete")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,43 @@
+"""What bounds the server, each bound one named setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """names: what clients may call the model, the first being its own. keys: API keys, none for an open server.
+
+    max_body_bytes, body_seconds: of one request, and the time to send it. max_in_flight: requests being prepared or
+    answered; more are told to come back. max_tokens, max_n: of one answer, answers to one request. stored_responses,
+    stored_bytes: what /v1/responses remembers. grace_seconds: for answers under way when the server stops.
+    """
+
+    names: tuple[str, ...] = ("clearsight",)
+    keys: tuple[str, ...] = ()
+    max_body_bytes: int = 64 * 2**20
+    body_seconds: float = 30.0
+    max_in_flight: int = 128
+    max_messages: int = 512
+    max_parts: int = 256
+    max_tokens: int = 16_384
+    default_max_tokens: int = 512
+    max_n: int = 8
+    stored_responses: int = 256
+    stored_bytes: int = 64 * 2**20
+    grace_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.names or not all(self.names):
+            raise ValueError("the server needs at least one model name")
+        if not all(len(key) >= 8 for key in self.keys):
+            raise ValueError("an API key needs at least 8 characters")
+
+
+def check_exposure(host: str, keys: tuple[str, ...]) -> None:
+    """A server that others can reach must ask for a key. Raises ValueError."""
+    if host not in LOOPBACK and not keys:
+        raise ValueError(f"listening on {host} lets others in; give --api-key, or listen on 127.0.0.1")

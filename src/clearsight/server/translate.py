@@ -1,0 +1,163 @@
+"""Requests into what the inner rooms take: messages, sampling, tools. Pure functions, also used by batch files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from clearsight.inputs import SamplingParams
+from clearsight.messages import MessageError
+from clearsight.server.errors import ApiError
+from clearsight.server.schema import ChatRequest, CompletionRequest, Generated, ResponsesRequest, Sampled
+from clearsight.server.settings import ServerSettings
+
+_PLAIN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+def sampling(request: Sampled, default: SamplingParams, settings: ServerSettings) -> SamplingParams:
+    """The model's own settings with what the request says in their place. Raises ApiError."""
+    wanted: dict[str, Any] = {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
+    if wanted.get("temperature"):
+        # Official checkpoints set top_k to 1, which would leave a temperature without any effect (facts, 1.3).
+        wanted = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, **wanted}
+    if isinstance(request, Generated):
+        wanted |= _generated(request)
+    limit = _max_tokens(request)
+    if limit is not None and limit > settings.max_tokens:
+        raise ApiError(400, f"max_tokens is {limit}; the limit here is {settings.max_tokens}", param="max_tokens")
+    wanted["max_tokens"] = limit or min(settings.default_max_tokens, settings.max_tokens)
+    return replace(default, **wanted)
+
+
+def _generated(request: Generated) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if request.seed is not None:
+        wanted["seed"] = request.seed % 2**63
+    if request.stop:
+        wanted["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+    for name in ("presence_penalty", "frequency_penalty"):
+        if getattr(request, name) is not None:
+            wanted[name] = getattr(request, name)
+    if request.logit_bias:
+        wanted["logit_bias"] = tuple((_token(token), bias) for token, bias in request.logit_bias.items())
+    wanted["logprobs"] = _logprobs(request)
+    return wanted
+
+
+def _logprobs(request: Generated) -> int | None:
+    if isinstance(request, CompletionRequest):
+        return request.logprobs
+    if isinstance(request, ChatRequest) and (request.logprobs or request.top_logprobs):
+        if not request.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs to be true", param="top_logprobs")
+        return request.top_logprobs or 0
+    return None
+
+
+def _max_tokens(request: Sampled) -> int | None:
+    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        if getattr(request, name, None) is not None:
+            return int(getattr(request, name))
+    return None
+
+
+def _token(text: str) -> int:
+    if not text.isdigit() or len(text) > 9:
+        raise ApiError(400, f"logit_bias names {text!r}, which is no token id", param="logit_bias")
+    return int(text)
+
+
+def messages(items: Sequence[Mapping[str, Any]], settings: ServerSettings) -> list[dict[str, Any]]:
+    """Chat messages as `parse_messages` takes them: developer turns are system turns. Raises MessageError."""
+    if len(items) > settings.max_messages:
+        raise MessageError(f"there are {len(items)} messages; the limit is {settings.max_messages}")
+    parts = sum(len(item["content"]) for item in items if isinstance(item.get("content"), list))
+    if parts > settings.max_parts:
+        raise MessageError(f"there are {parts} content parts; the limit is {settings.max_parts}")
+    return [
+        {**item, "role": "system" if item.get("role") == "developer" else item.get("role"), "content": _content(item)}
+        for item in items
+    ]
+
+
+def _content(item: Mapping[str, Any]) -> Any:
+    """Over HTTP a picture is an address or a data: URL, whatever else Python callers may pass."""
+    content = item.get("content")
+    if not isinstance(content, list):
+        return content
+    return [_part(part) for part in content]
+
+
+def _part(part: Any) -> Any:
+    if not isinstance(part, Mapping):
+        raise MessageError(f"a content part must be an object, not {type(part).__name__}")
+    kind = part.get("type")
+    if kind in ("text", "image_url", "refusal"):
+        return {"type": "text", "text": part.get("refusal", "")} if kind == "refusal" else dict(part)
+    if kind in ("input_text", "output_text"):
+        return {"type": "text", "text": part.get("text")}
+    if kind == "input_image":
+        limits = {name: part[name] for name in ("min_pixels", "max_pixels") if name in part}
+        return {"type": "image_url", "image_url": {"url": part.get("image_url")}, **limits}
+    if kind == "video":
+        frames = part.get("video")
+        if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
+            raise MessageError("a video must be a list of addresses of its frames")
+        return dict(part)
+    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video")
+
+
+def start_options(request: ChatRequest) -> dict[str, Any]:
+    """What `VLM.start` takes besides messages and sampling."""
+    return {
+        "tools": request.tools or (),
+        "tool_choice": request.tool_choice or ("auto" if request.tools else "none"),
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "response_format": request.response_format,
+        "tool_format": request.tool_format or "hermes",
+        "add_vision_id": request.add_vision_id,
+    }
+
+
+def response_messages(
+    items: str | Sequence[Mapping[str, Any]], instructions: str | None, settings: ServerSettings
+) -> list[dict[str, Any]]:
+    """Input items of /v1/responses as chat messages; calls that follow each other belong to one turn."""
+    if isinstance(items, str):
+        items = [{"role": "user", "content": items}]
+    found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
+    for item in items:
+        kind = item.get("type", "message")
+        if kind == "message":
+            found.append({"role": item.get("role"), "content": item.get("content")})
+        elif kind == "function_call":
+            call = {"id": item.get("call_id"), "type": "function", "function": _function(item)}
+            if not found or found[-1]["role"] != "assistant":
+                found.append({"role": "assistant", "content": None})
+            found[-1]["tool_calls"] = [*found[-1].get("tool_calls", ()), call]
+        elif kind == "function_call_output":
+            found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
+        elif kind != "reasoning":
+            raise MessageError(f"input items of type {kind!r} are not known here")
+    return messages(found, settings)
+
+
+def _function(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": item.get("name"), "arguments": item.get("arguments") or "{}"}
+
+
+def response_options(request: ResponsesRequest) -> dict[str, Any]:
+    """What `VLM.start` takes besides messages and sampling. Raises ApiError for tools that only OpenAI hosts."""
+    for tool in request.tools or ():
+        if tool.get("type") != "function":
+            raise ApiError(400, f"tools of type {tool.get('type')!r} are not offered here", param="tools")
+    wish = (request.text or {}).get("format")
+    if isinstance(wish, Mapping) and wish.get("type") == "json_schema":
+        wish = {"type": "json_schema", "json_schema": wish}
+    return {
+        "tools": request.tools or (),
+        "tool_choice": request.tool_choice or ("auto" if request.tools else "none"),
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "response_format": wish,
+    }
