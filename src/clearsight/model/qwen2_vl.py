@@ -22,8 +22,11 @@ class Qwen2VL(nn.Module):
         self.config = config
         self.visual = VisionTower(config.vision)
         self.model = LanguageModel(config.text)
-        if not config.text.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        tied = config.text.tie_word_embeddings
+        # A tied head reads the embedding table, unless quantising has given it a packed copy.
+        self.lm_head: nn.Module | None = (
+            None if tied else nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -62,5 +65,6 @@ class Qwen2VL(nn.Module):
 
     def logits(self, hidden_TD: Tensor) -> Tensor:
         """Scores (T, V) over the vocabulary."""
-        head = self.model.embed_tokens if self.config.text.tie_word_embeddings else self.lm_head
-        return F.linear(hidden_TD, head.weight)
+        if self.lm_head is None:
+            return F.linear(hidden_TD, self.model.embed_tokens.weight)
+        return self.lm_head(hidden_TD)

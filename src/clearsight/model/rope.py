@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clearsight.config import TextConfig, VisionConfig
 from clearsight.inputs import Grid
+from clearsight.kernels import rowwise as kernels
 
 
 class Rope(NamedTuple):
@@ -24,10 +25,7 @@ class Rope(NamedTuple):
 
 def rotate(x_THC: Tensor, rope: Rope) -> Tensor:
     """Turn every head of `x` in float32 and give it back in its own dtype (facts, 5.3 and 6.4)."""
-    x = x_THC.float()
-    low, high = x.chunk(2, dim=-1)
-    turned = torch.cat((-high, low), dim=-1)
-    return (x * rope.cos + turned * rope.sin).to(x_THC.dtype)
+    return kernels.rotate(x_THC, rope.cos, rope.sin)
 
 
 def _frequencies(theta: float, width: int, device: torch.device) -> Tensor:

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.config import VisionConfig
 from clearsight.inputs import VisionPatches
 from clearsight.kernels.attention import packed_attention
+from clearsight.kernels.rowwise import quick_gelu
 from clearsight.model.rope import Rope, rotate, vision_table
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
 
 
 class PatchEmbed(nn.Module):

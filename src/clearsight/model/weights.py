@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -77,10 +77,23 @@ def load_model(
     On the CPU in the stored dtype the parameters are views of the mapped files: no second copy is made.
     """
     model = empty_model(config)
+    fill(model, read_tensors(folder), folder, device=device, dtype=dtype)
+    return model.requires_grad_(False).eval()
+
+
+def fill(
+    model: Qwen2VL,
+    tensors: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Give every parameter of `model` its tensor. Raises WeightsError for one unknown, missing or of another shape."""
     wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
-    for name, tensor in _tensors(folder):
-        if name == "lm_head.weight" and config.text.tie_word_embeddings:
+    for name, tensor in tensors:
+        if name == "lm_head.weight" and model.config.text.tie_word_embeddings:
             continue  # a tied head stored all the same equals the embedding (facts, 13.23)
         if name not in wanted:
             raise WeightsError(f"{folder}: unknown tensor {name!r}")
@@ -90,11 +103,11 @@ def load_model(
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise WeightsError(f"{folder}: {len(missing)} of {len(wanted)} tensors are missing, first {missing[0]!r}")
-    model.load_state_dict(found, assign=True)
-    return model.requires_grad_(False).eval()
+    model.load_state_dict(found, strict=False, assign=True)  # what is not a parameter is in place already
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a checkpoint folder under their published names; views of the mapped files."""
     seen: dict[str, Path] = {}
     for path in _files(folder):
         try:
@@ -133,8 +146,15 @@ def save_model(
     model: Qwen2VL, folder: Path, *, dtype: torch.dtype = torch.bfloat16, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> None:
     """Write config.json and safetensors as published checkpoints have them; each file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: p.detach().to("cpu", check_dtype(dtype)).contiguous() for name, p in model.named_parameters()}
+    save_files(tensors, folder, max_shard_bytes=max_shard_bytes)
+    config = {**config_to_json(model.config), "torch_dtype": str(dtype).removeprefix("torch.")}
+    write_json(folder / "config.json", config)
+
+
+def save_files(tensors: dict[str, Tensor], folder: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Write tensors as one safetensors file, or as several with an index; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     shards = _split(tensors, max_shard_bytes)
     for number, shard in enumerate(shards, start=1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -143,8 +163,6 @@ def save_model(
         os.replace(draft, folder / name)
     if len(shards) > 1:
         _write_index(folder, shards)
-    config = {**config_to_json(model.config), "torch_dtype": str(dtype).removeprefix("torch.")}
-    write_json(folder / "config.json", config)
 
 
 def _split(tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:

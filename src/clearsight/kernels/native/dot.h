@@ -1,0 +1,163 @@
+/* The few operations that the quantised product is made of, for each instruction set.
+ *
+ * 64 bytes of packed weights are 4 neighbouring input channels of each of 16 output channels in turn. cs_dot adds to
+ * 16 sums the products of these (unsigned bytes) with 4 activations (signed bytes) shared by all output channels: one
+ * AVX-512 VNNI instruction. Everywhere the integer result is exact. */
+#ifndef CS_DOT_H
+#define CS_DOT_H
+
+#include "common.h"
+
+#if CS_AVX512 && defined(__AVX512VNNI__)
+#define CS_DOT_NAME "avx512-vnni"
+typedef __m512i cs_bytes; /* 64 weights */
+typedef __m512i cs_ints;  /* 16 sums */
+typedef __m512 cs_floats;
+
+CS_INLINE cs_bytes cs_load_bytes(const uint8_t *p) { return _mm512_loadu_si512(p); }
+CS_INLINE void cs_store_bytes(uint8_t *p, cs_bytes v) { _mm512_storeu_si512(p, v); }
+CS_INLINE cs_bytes cs_low_half(cs_bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+CS_INLINE cs_bytes cs_high_half(cs_bytes v) { return cs_low_half(_mm512_srli_epi16(v, 4)); }
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
+    int32_t four;
+    memcpy(&four, activations, 4);
+    return _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(four));
+}
+CS_INLINE cs_ints cs_load_zeros(const uint8_t *p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+}
+CS_INLINE cs_ints cs_same_zeros(int zero) { return _mm512_set1_epi32(zero); }
+/* -zeros * sum; both fit in 16 bits, so the pairwise product of 16-bit halves is the product. */
+CS_INLINE cs_ints cs_start(cs_ints zeros, int32_t sum) {
+    return _mm512_madd_epi16(zeros, _mm512_set1_epi32((int32_t)((uint32_t)-sum & 0xffff)));
+}
+CS_INLINE cs_floats cs_load_scales(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
+CS_INLINE cs_floats cs_no_floats(void) { return _mm512_setzero_ps(); }
+CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(scales, _mm512_set1_ps(scale)), total);
+}
+CS_INLINE void cs_store_floats(float *p, cs_floats v) { _mm512_storeu_ps(p, v); }
+
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define CS_DOT_NAME "avx2"
+typedef struct { __m256i a, b; } cs_bytes;
+typedef struct { __m256i a, b; } cs_ints;
+typedef struct { __m256 a, b; } cs_floats;
+
+CS_INLINE cs_bytes cs_load_bytes(const uint8_t *p) {
+    return (cs_bytes){_mm256_loadu_si256((const void *)p), _mm256_loadu_si256((const void *)(p + 32))};
+}
+CS_INLINE void cs_store_bytes(uint8_t *p, cs_bytes v) {
+    _mm256_storeu_si256((void *)p, v.a);
+    _mm256_storeu_si256((void *)(p + 32), v.b);
+}
+CS_INLINE cs_bytes cs_low_half(cs_bytes v) {
+    __m256i mask = _mm256_set1_epi8(15);
+    return (cs_bytes){_mm256_and_si256(v.a, mask), _mm256_and_si256(v.b, mask)};
+}
+CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
+    return cs_low_half((cs_bytes){_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)});
+}
+/* Bytes 0 and 2 of each four, then 1 and 3, widened to 16 bits: the one-instruction product of bytes would saturate. */
+CS_INLINE __m256i cs_dot_half(__m256i sums, __m256i weights, __m256i even, __m256i odd) {
+    __m256i first = _mm256_madd_epi16(_mm256_and_si256(weights, _mm256_set1_epi16(255)), even);
+    __m256i second = _mm256_madd_epi16(_mm256_srli_epi16(weights, 8), odd);
+    return _mm256_add_epi32(sums, _mm256_add_epi32(first, second));
+}
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
+    int32_t four;
+    memcpy(&four, activations, 4);
+    __m256i all = _mm256_set1_epi32(four), odd = _mm256_srai_epi16(all, 8);
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(all, 8), 8);
+    return (cs_ints){cs_dot_half(sums.a, weights.a, even, odd), cs_dot_half(sums.b, weights.b, even, odd)};
+}
+CS_INLINE cs_ints cs_load_zeros(const uint8_t *p) {
+    __m128i bytes = _mm_loadu_si128((const void *)p);
+    return (cs_ints){_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+CS_INLINE cs_ints cs_same_zeros(int zero) { return (cs_ints){_mm256_set1_epi32(zero), _mm256_set1_epi32(zero)}; }
+CS_INLINE cs_ints cs_start(cs_ints zeros, int32_t sum) {
+    __m256i minus = _mm256_set1_epi32(-sum);
+    return (cs_ints){_mm256_mullo_epi32(zeros.a, minus), _mm256_mullo_epi32(zeros.b, minus)};
+}
+CS_INLINE cs_floats cs_load_scales(const uint16_t *p) {
+    return (cs_floats){_mm256_cvtph_ps(_mm_loadu_si128((const void *)p)),
+                       _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)))};
+}
+CS_INLINE cs_floats cs_no_floats(void) { return (cs_floats){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
+    __m256 factor = _mm256_set1_ps(scale);
+    return (cs_floats){_mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.a), _mm256_mul_ps(scales.a, factor), total.a),
+                       _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.b), _mm256_mul_ps(scales.b, factor), total.b)};
+}
+CS_INLINE void cs_store_floats(float *p, cs_floats v) {
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+}
+
+#else
+/* Plain C, which compilers turn into whatever vectors the machine has; only the product itself is spelt out for ARM. */
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#define CS_DOT_NAME "neon-i8mm"
+#else
+#define CS_DOT_NAME "plain"
+#endif
+typedef struct { uint8_t v[64]; } cs_bytes;
+typedef struct { int32_t v[16]; } cs_ints;
+typedef struct { float v[16]; } cs_floats;
+
+CS_INLINE cs_bytes cs_load_bytes(const uint8_t *p) {
+    cs_bytes out;
+    memcpy(out.v, p, 64);
+    return out;
+}
+CS_INLINE void cs_store_bytes(uint8_t *p, cs_bytes v) { memcpy(p, v.v, 64); }
+CS_INLINE cs_bytes cs_low_half(cs_bytes v) {
+    for (int i = 0; i < 64; i++) v.v[i] &= 15;
+    return v;
+}
+CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
+    for (int i = 0; i < 64; i++) v.v[i] >>= 4;
+    return v;
+}
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    int32_t four;
+    memcpy(&four, activations, 4);
+    int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    for (int i = 0; i < 4; i++)
+        vst1q_s32(sums.v + 4 * i, vusdotq_s32(vld1q_s32(sums.v + 4 * i), vld1q_u8(weights.v + 16 * i), all));
+#else
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 4; j++) sums.v[i] += (int32_t)weights.v[4 * i + j] * activations[j];
+#endif
+    return sums;
+}
+CS_INLINE cs_ints cs_load_zeros(const uint8_t *p) {
+    cs_ints out;
+    for (int i = 0; i < 16; i++) out.v[i] = p[i];
+    return out;
+}
+CS_INLINE cs_ints cs_same_zeros(int zero) {
+    cs_ints out;
+    for (int i = 0; i < 16; i++) out.v[i] = zero;
+    return out;
+}
+CS_INLINE cs_ints cs_start(cs_ints zeros, int32_t sum) {
+    for (int i = 0; i < 16; i++) zeros.v[i] *= -sum;
+    return zeros;
+}
+CS_INLINE cs_floats cs_load_scales(const uint16_t *p) {
+    cs_floats out;
+    for (int i = 0; i < 16; i++) out.v[i] = cs_f16_to_f32(p[i]);
+    return out;
+}
+CS_INLINE cs_floats cs_no_floats(void) { return (cs_floats){{0}}; }
+CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
+    for (int i = 0; i < 16; i++) total.v[i] += (float)sums.v[i] * (scales.v[i] * scale);
+    return total;
+}
+CS_INLINE void cs_store_floats(float *p, cs_floats v) { memcpy(p, v.v, sizeof v.v); }
+#endif
+
+#endif

@@ -1,0 +1,218 @@
+/* Products of activations with quantised weights: y = x W' + b, for one row at memory speed and for many rows at the
+ * speed of the byte products, from one packed copy of the weights.
+ *
+ * Weights are unsigned bytes or half bytes with a float16 scale, and a zero point, per group of input channels and
+ * output channel: w = (u - zero) * scale. Activations become signed bytes with a scale per row and group. In a group
+ *     sum (u - zero) a = sum u a - zero * sum a,
+ * so the sums start at -zero * (sum of the row's bytes) and everything else is cs_dot.
+ *
+ * Layout: data[panel][step][2][64]; a panel is 32 output channels, a step 4 input channels of each (dot.h). For half
+ * bytes a stored step holds two: the low halves first, then the high. scales[panel][group][32], zeros likewise. So one
+ * row reads each of them from front to back. Outputs are filled up to whole panels. */
+#include "activations.h"
+#include "dot.h"
+
+#define HALF 16
+#define PANEL (2 * HALF)
+#define MOST_ROWS 6 /* 6 rows x 2 vectors: 12 sums and 12 totals fill the 32 vector registers */
+#define AHEAD 2048  /* bytes that the weights are asked for before their use */
+
+typedef struct {
+    const uint8_t *data;
+    const uint16_t *scales;
+    const uint8_t *zeros; /* NULL: `zero` everywhere */
+    int zero, bits, group;
+    ptrdiff_t groups, outputs;
+} weights_t;
+
+typedef struct {
+    int8_t *bytes; /* [rows][groups * group] */
+    float *scales; /* [rows][groups] */
+    int32_t *sums; /* [rows][groups] */
+} inputs_t;
+
+typedef struct {
+    void *values;
+    int format;
+    ptrdiff_t stride;
+    const float *bias; /* or NULL */
+} outputs_t;
+
+CS_INLINE void ask_ahead(const uint8_t *data) {
+    __builtin_prefetch(data + AHEAD);
+    __builtin_prefetch(data + AHEAD + 64);
+}
+
+/* Totals of `rows` rows with one panel, from row `first` on. `rows` and `bits` are known when this is compiled, so
+ * that all sums live in registers. */
+CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const uint8_t *data, ptrdiff_t panel,
+                    const inputs_t *x, ptrdiff_t first, float out[][PANEL]) {
+    const ptrdiff_t groups = w->groups, width = groups * w->group;
+    const int steps = w->group / 4;
+    const uint16_t *scale_of = w->scales + panel * groups * PANEL;
+    const uint8_t *zero_of = w->zeros ? w->zeros + panel * groups * PANEL : NULL;
+    cs_floats total[MOST_ROWS][2];
+    cs_ints zeros[2] = {cs_same_zeros(w->zero), cs_same_zeros(w->zero)};
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = cs_no_floats();
+    for (ptrdiff_t g = 0; g < groups; g++) {
+        cs_ints sums[MOST_ROWS][2];
+        if (zero_of) {
+            zeros[0] = cs_load_zeros(zero_of + g * PANEL);
+            zeros[1] = cs_load_zeros(zero_of + g * PANEL + HALF);
+        }
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            int32_t sum = x->sums[(first + r) * groups + g];
+            sums[r][0] = cs_start(zeros[0], sum);
+            sums[r][1] = cs_start(zeros[1], sum);
+        }
+        const int8_t *bytes = x->bytes + first * width + g * w->group;
+        if (bits == 8) {
+            for (int step = 0; step < steps; step++, data += 128, bytes += 4) {
+                cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
+                ask_ahead(data);
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; r++) {
+                    sums[r][0] = cs_dot(sums[r][0], a, bytes + r * width);
+                    sums[r][1] = cs_dot(sums[r][1], b, bytes + r * width);
+                }
+            }
+        } else {
+            for (int step = 0; step < steps; step += 2, data += 128, bytes += 8) {
+                cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
+                ask_ahead(data);
+                cs_bytes a0 = cs_low_half(a), b0 = cs_low_half(b), a1 = cs_high_half(a), b1 = cs_high_half(b);
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; r++) {
+                    sums[r][0] = cs_dot(sums[r][0], a0, bytes + r * width);
+                    sums[r][1] = cs_dot(sums[r][1], b0, bytes + r * width);
+                    sums[r][0] = cs_dot(sums[r][0], a1, bytes + r * width + 4);
+                    sums[r][1] = cs_dot(sums[r][1], b1, bytes + r * width + 4);
+                }
+            }
+        }
+        cs_floats scales[2] = {cs_load_scales(scale_of + g * PANEL), cs_load_scales(scale_of + g * PANEL + HALF)};
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            float scale = x->scales[(first + r) * groups + g];
+            total[r][0] = cs_add_scaled(total[r][0], sums[r][0], scales[0], scale);
+            total[r][1] = cs_add_scaled(total[r][1], sums[r][1], scales[1], scale);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        cs_store_floats(out[r], total[r][0]);
+        cs_store_floats(out[r] + HALF, total[r][1]);
+    }
+}
+
+#define TILE(rows, bits)                                                                                              \
+    static void tile_##rows##_##bits(const weights_t *w, const uint8_t *data, ptrdiff_t panel, const inputs_t *x,     \
+                                     ptrdiff_t first, float out[][PANEL]) {                                           \
+        tile(rows, bits, w, data, panel, x, first, out);                                                              \
+    }
+TILE(1, 8) TILE(2, 8) TILE(3, 8) TILE(4, 8) TILE(5, 8) TILE(6, 8)
+TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+
+typedef void tile_function(const weights_t *, const uint8_t *, ptrdiff_t, const inputs_t *, ptrdiff_t, float[][PANEL]);
+static tile_function *const TILES_8[] = {0, tile_1_8, tile_2_8, tile_3_8, tile_4_8, tile_5_8, tile_6_8};
+static tile_function *const TILES_4[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_4, tile_5_4, tile_6_4};
+
+static void write_row(const outputs_t *y, ptrdiff_t row, ptrdiff_t column, int count, float *totals) {
+    if (y->bias)
+        for (int i = 0; i < count; i++) totals[i] += y->bias[column + i];
+    cs_narrow(totals, count, (char *)y->values + row * y->stride * cs_item_bytes(y->format), y->format, column);
+}
+
+/* Half bytes of one panel as bytes: done once and used by all rows. */
+static void unpack(const uint8_t *data, ptrdiff_t bytes, uint8_t *out) {
+    for (ptrdiff_t i = 0; i < bytes; i += 128) {
+        cs_bytes a = cs_load_bytes(data + i), b = cs_load_bytes(data + i + 64);
+        cs_store_bytes(out + 2 * i, cs_low_half(a));
+        cs_store_bytes(out + 2 * i + 64, cs_low_half(b));
+        cs_store_bytes(out + 2 * i + 128, cs_high_half(a));
+        cs_store_bytes(out + 2 * i + 192, cs_high_half(b));
+    }
+}
+
+static void one_panel(const weights_t *w, ptrdiff_t panel, const inputs_t *x, ptrdiff_t rows, const outputs_t *y,
+                      uint8_t *scratch) {
+    const ptrdiff_t panel_bytes = w->groups * w->group * PANEL * w->bits / 8, column = panel * PANEL;
+    const uint8_t *data = w->data + panel * panel_bytes;
+    tile_function *const *tiles = w->bits == 8 ? TILES_8 : TILES_4;
+    if (scratch) {
+        unpack(data, panel_bytes, scratch);
+        data = scratch;
+        tiles = TILES_8;
+    }
+    const int count = w->outputs - column < PANEL ? (int)(w->outputs - column) : PANEL;
+    float out[MOST_ROWS][PANEL];
+    for (ptrdiff_t first = 0; first < rows; first += MOST_ROWS) {
+        int here = rows - first < MOST_ROWS ? (int)(rows - first) : MOST_ROWS;
+        tiles[here](w, data, panel, x, first, out);
+        for (int r = 0; r < here; r++) write_row(y, first + r, column, count, out[r]);
+    }
+}
+
+typedef struct {
+    weights_t weights;
+    inputs_t inputs;
+    outputs_t outputs;
+    const char *x;
+    ptrdiff_t x_row_bytes, rows, columns;
+    int x_format;
+    size_t unpacked; /* bytes of a worker's scratch; 0 where weights are used as they are stored */
+    uint8_t *scratch;
+} job_t;
+
+static void quantise_rows(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
+    const job_t *job = context;
+    const ptrdiff_t groups = job->weights.groups, width = groups * job->weights.group;
+    (void)worker;
+    for (ptrdiff_t r = begin; r < end; r++)
+        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->weights.group,
+                        job->inputs.bytes + r * width, job->inputs.scales + r * groups, job->inputs.sums + r * groups);
+}
+
+static void multiply(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
+    const job_t *job = context;
+    uint8_t *scratch = job->unpacked ? job->scratch + (size_t)worker * job->unpacked : NULL;
+    for (ptrdiff_t panel = begin; panel < end; panel++)
+        one_panel(&job->weights, panel, &job->inputs, job->rows, &job->outputs, scratch);
+}
+
+CS_EXPORT const char *cs_features(void) { return CS_DOT_NAME; }
+
+/* y[rows][outputs] = x[rows][inputs] times the weights, plus bias. Strides count numbers. `group` is a multiple of 8
+ * up to CS_MAX_GROUP; the packed weights hold ceil(inputs / group) whole groups. Returns 0, or 1 without memory. */
+CS_EXPORT int cs_linear(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
+                        const uint8_t *data, const uint16_t *scales, const uint8_t *zeros, int zero, int bits,
+                        int group, ptrdiff_t outputs, const float *bias, void *y, int y_format, ptrdiff_t y_stride,
+                        int threads) {
+    const ptrdiff_t groups = (inputs + group - 1) / group, width = groups * group;
+    const ptrdiff_t panels = (outputs + PANEL - 1) / PANEL;
+    const size_t unpacked = bits == 4 && rows > MOST_ROWS ? (size_t)(width * PANEL) : 0;
+    const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * unpacked;
+    char *memory = aligned_alloc(64, (scratch + 8 * numbers + (size_t)(rows * width) + 63) / 64 * 64);
+    if (!memory) return 1;
+    job_t job = {
+        .weights = {data, scales, zeros, zero, bits, group, groups, outputs},
+        .inputs = {(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
+                   (int32_t *)(memory + scratch) + numbers},
+        .outputs = {y, y_format, y_stride, bias},
+        .x = x,
+        .x_row_bytes = x_stride * cs_item_bytes(x_format),
+        .rows = rows,
+        .columns = inputs,
+        .x_format = x_format,
+        .unpacked = unpacked,
+        .scratch = (uint8_t *)memory,
+    };
+    cs_run(quantise_rows, &job, rows, 8, threads);
+    /* Enough work in a piece that taking it costs nothing, little enough that the threads end together. */
+    ptrdiff_t piece = panels / (8 * threads);
+    cs_run(multiply, &job, panels, piece < 1 ? 1 : piece, threads);
+    free(memory);
+    return 0;
+}
