@@ -58,26 +58,36 @@ def encode(sample: Sample, processor: Processor, form: str) -> tuple[ModelInputs
 
 
 class BatchStream(Dataset[Batch]):
-    """Batches by number, drawn where they are asked for (in the loader's worker processes)."""
+    """Batches by number, drawn where they are asked for (in the loader's worker processes).
 
-    def __init__(self, processor: Processor, mix: Mix, batch_size: int, seed: int) -> None:
-        self.processor, self.mix, self.batch_size, self.seed = processor, mix, batch_size, seed
+    `part` is (rank, size): of `size` processes that share every batch, number `rank` draws each size-th sample.
+    """
+
+    def __init__(
+        self, processor: Processor, mix: Mix, batch_size: int, seed: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        if batch_size < part[1]:
+            raise ValueError(f"batch_size is {batch_size}; {part[1]} processes need at least one sample each")
+        self.processor, self.mix, self.batch_size, self.seed, self.part = processor, mix, batch_size, seed, part
 
     def __getitem__(self, index: int) -> Batch:
         torch.set_num_threads(1)
-        rng = random.Random(f"{self.seed}/{index}")
-        names, weights = list(self.mix.weights), list(self.mix.weights.values())
-        examples: list[tuple[ModelInputs, Tensor]] = []
-        while len(examples) < self.batch_size:
-            world = rng.choices(names, weights)[0]
-            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(index))
-            # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
-            if self.mix.form == "caption" and sample.skill == "honesty":
-                continue
-            examples.append(encode(sample, self.processor, self.mix.form))
+        rank, size = self.part
+        examples = [self._example(index, slot) for slot in range(rank, self.batch_size, size)]
         # Equal lengths side by side: attention takes each run of them as one product.
         examples.sort(key=lambda example: (_picture_size(example[0]), example[0].lengths))
         return Batch(ModelInputs.pack([e[0] for e in examples]), torch.cat([e[1] for e in examples]))
+
+    def _example(self, index: int, slot: int) -> tuple[ModelInputs, Tensor]:
+        """Sample `slot` of batch `index`, the same whichever process draws it."""
+        rng = random.Random(f"{self.seed}/{index}/{slot}")
+        names, weights = list(self.mix.weights), list(self.mix.weights.values())
+        while True:
+            world = rng.choices(names, weights)[0]
+            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(index))
+            # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
+            if self.mix.form == "chat" or sample.skill != "honesty":
+                return encode(sample, self.processor, self.mix.form)
 
 
 def _picture_size(inputs: ModelInputs) -> int:
