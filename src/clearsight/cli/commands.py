@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clearsight.cli.options import UsageError, sampling_params, system_turn, user_turn
+from clearsight.cli.options import (
+    DEFAULT_MODEL,
+    KEY_VARIABLE,
+    UsageError,
+    sampling_params,
+    sampling_wishes,
+    system_turn,
+    user_turn,
+)
 from clearsight.cli.output import note_nano, show, show_end, show_json, show_tree
 
 if TYPE_CHECKING:
-    from clearsight.vlm import VLM, Reply
+    from clearsight.cli.remote import RemoteStream
+    from clearsight.vlm import VLM, Reply, Stream
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -23,12 +32,12 @@ def ask(args: argparse.Namespace) -> int:
         raise UsageError(f"the question is missing: the last argument {question!r} is a file")
     messages = [*system_turn(args), user_turn(args, pictures, [question])]
     check(args, messages)
-    vlm = load(args)
-    stream = vlm.stream(messages, sampling_params(args, vlm.default_sampling), add_vision_id=args.label_pictures)
+    answering = open_answering(args)
+    stream = answering.start(messages)
     if args.json:
-        show_json({"model": vlm.name, **_reply_data(stream.reply)})
+        show_json({"model": answering.model, **_reply_data(stream.reply)})
         return 0
-    note_nano(args.model)
+    note_answering(args, answering)
     for piece in stream:
         show(piece)
     show_end(stream.reply)
@@ -102,6 +111,34 @@ def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
             # A remote picture is fetched once, when it is used.
             if isinstance(part, Image) and not is_remote(part.source):
                 read_header(part.source)
+
+
+class Answering(NamedTuple):
+    """What answers: a model loaded here, or a server's. start: an answer to these messages, read piece by piece."""
+
+    model: str
+    start: Callable[[Sequence[dict[str, Any]]], Stream | RemoteStream]
+
+
+def open_answering(args: argparse.Namespace) -> Answering:
+    """Load the model or greet the server that the arguments name."""
+    vision_id = args.label_pictures
+    if args.server is not None:
+        from clearsight.cli.remote import RemoteModel
+
+        remote = RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model)
+        wishes = sampling_wishes(args)
+        return Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
+    args.model = args.model or DEFAULT_MODEL
+    vlm = load(args)
+    sampling = sampling_params(args, vlm.default_sampling)
+    return Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id))
+
+
+def note_answering(args: argparse.Namespace, answering: Answering) -> None:
+    """A server's nano may be another model than the one in the box."""
+    if args.server is None:
+        note_nano(answering.model)
 
 
 def load(args: argparse.Namespace, **settings: Any) -> VLM:

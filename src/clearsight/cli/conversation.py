@@ -5,16 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import TYPE_CHECKING
 
-from clearsight.cli.commands import check, load
+from clearsight.cli.commands import Answering, check, note_answering, open_answering
 from clearsight.cli.errors import user_errors
-from clearsight.cli.options import UsageError, sampling_params, system_turn, user_turn
-from clearsight.cli.output import complain, note_nano, show, show_end
-
-if TYPE_CHECKING:
-    from clearsight.inputs import SamplingParams
-    from clearsight.vlm import VLM
+from clearsight.cli.options import UsageError, system_turn, user_turn
+from clearsight.cli.output import complain, show, show_end
 
 CHAT_HELP = """\
 /image PATH  attach a picture to the next question
@@ -25,19 +20,17 @@ CHAT_HELP = """\
 
 def chat(args: argparse.Namespace) -> int:
     check(args, [user_turn(args, args.pictures, [])])
-    vlm = load(args)
-    conversation = _Chat(args, vlm, sampling_params(args, vlm.default_sampling))
-    note_nano(args.model)
-    return conversation.run()
+    answering = open_answering(args)
+    note_answering(args, answering)
+    return _Chat(args, answering).run()
 
 
 class _Chat:
     """A conversation on a terminal or through a pipe; a mistake is reported and the conversation goes on."""
 
-    def __init__(self, args: argparse.Namespace, vlm: VLM, sampling: SamplingParams) -> None:
+    def __init__(self, args: argparse.Namespace, answering: Answering) -> None:
         self.args = args
-        self.vlm = vlm
-        self.sampling = sampling
+        self.answering = answering
         self.messages = system_turn(args)
         self.pictures = list(args.pictures)
         self.interactive = sys.stdin.isatty()
@@ -81,7 +74,7 @@ class _Chat:
 
     def answer(self, question: str) -> None:
         turn, self.pictures = user_turn(self.args, self.pictures, [question]), []
-        stream = self.vlm.stream([*self.messages, turn], self.sampling, add_vision_id=self.args.label_pictures)
+        stream = self.answering.start([*self.messages, turn])
         pieces: list[str] = []
         try:
             for piece in stream:

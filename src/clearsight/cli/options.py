@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from clearsight.inputs import SamplingParams
 
 
+DEFAULT_MODEL = "nano"
+KEY_VARIABLE = "CLEARSIGHT_API_KEY"
+
+
 class UsageError(ValueError):
     """The command line itself is wrong."""
 
@@ -37,6 +41,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     add_weights(parser)
+    _add_server(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
@@ -44,6 +49,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures for the first question")
     add_weights(parser)
+    _add_server(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
@@ -62,7 +68,9 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="nano", help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)"
+    )
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +84,13 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="linear layers that are stored in full: 8 bits, or the language model's in 4 (default: none)",
     )
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", metavar="URL", help="ask this OpenAI-compatible server; no model is loaded here")
+    parser.add_argument("--key", metavar="KEY", help=f"the server's API key (also: {KEY_VARIABLE})")
+    # A server has models of its own: only a name that was typed is asked of it.
+    parser.set_defaults(model=None)
 
 
 def _add_prompt(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +116,16 @@ def system_turn(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [] if args.system is None else [{"role": "system", "content": args.system}]
 
 
-def sampling_params(args: argparse.Namespace, default: SamplingParams) -> SamplingParams:
+def sampling_wishes(args: argparse.Namespace) -> dict[str, Any]:
+    """What was typed about sampling, and nothing else."""
     wanted = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     if args.stop:
         wanted["stop"] = tuple(args.stop)
+    return wanted
+
+
+def sampling_params(args: argparse.Namespace, default: SamplingParams) -> SamplingParams:
+    wanted = sampling_wishes(args)
     if wanted.get("temperature"):
         # Official checkpoints set top_k to 1, which would leave a temperature without any effect (facts, 1.3).
         wanted = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, **wanted}

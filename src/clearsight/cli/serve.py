@@ -6,9 +6,7 @@ import argparse
 import os
 
 from clearsight.cli.commands import load
-from clearsight.cli.options import UsageError, add_weights
-
-KEY_VARIABLE = "CLEARSIGHT_API_KEY"
+from clearsight.cli.options import KEY_VARIABLE, UsageError, add_weights
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
