@@ -12,6 +12,7 @@ from typing import NamedTuple
 # Importing torch takes seconds, which --help, --version and a mistyped option need not spend: commands import it.
 from clearsight import __version__
 from clearsight.cli.batch import add_batch, batch
+from clearsight.cli.bench import add_bench, bench
 from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
@@ -32,6 +33,7 @@ COMMANDS = {
     "count": Command("count the tokens of pictures and text, from headers alone", add_count, count),
     "batch": Command("answer a file of requests in OpenAI's batch form", add_batch, batch),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures", add_serve, serve),
+    "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
