@@ -6,11 +6,13 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image as PillowImage
@@ -27,6 +29,8 @@ from clearsight.processor.positions import mrope_positions
 from clearsight.processor.tokenizer import Tokenizer
 from clearsight.processor.tools import check_format
 
+T = TypeVar("T")
+R = TypeVar("R")
 ToolLike = Tool | Mapping[str, Any]
 
 
@@ -140,7 +144,7 @@ class Processor:
         # An answer needs room for at least one token.
         if tokens + add_generation_prompt > limit:
             raise PromptTooLong(f"the prompt has {tokens} tokens; the limit of prompt and answer is {limit}")
-        patches = [self._patches(item, opened) for item, opened in plan.items]
+        patches = _side_by_side(lambda each: self._patches(*each), plan.items)
         return Prepared(self._inputs(plan.chat, patches), plan.media, torch.tensor(plan.chat.supervised))
 
     def count(
@@ -243,6 +247,14 @@ class Processor:
             vision=vision,
             vision_starts=tuple(start for start, _ in chat.runs),
         )
+
+
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` on each item, in their order, as many at once as there are processors: decoders and resizers are C."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
 
 
 @dataclass(frozen=True, slots=True)
