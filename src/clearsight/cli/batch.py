@@ -22,6 +22,7 @@ import httpx
 
 from clearsight.cli.commands import load
 from clearsight.cli.options import UsageError, add_weights
+from clearsight.cli.output import bar
 
 URLS = ("/v1/chat/completions", "/v1/completions")
 _ANSWERS = 128  # to one request: 16 plain prompts, 8 answers to each
@@ -231,8 +232,9 @@ class _Progress:
 
     def show(self, done: int, failed: int) -> None:
         if self.live:
-            bar = ("█" * (30 * done // self.total)).ljust(30, "·")
-            print(f"\r{bar} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{bar(done, self.total)} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True
+            )
 
     def end(self, failed: int) -> None:
         fresh = self.total - self.before

@@ -16,10 +16,10 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                         help=f"ask clients for this key; may be repeated (also: {KEY_VARIABLE})")  # fmt: skip
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME",
                         help="what clients may call the model; may be repeated")  # fmt: skip
-    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures from public addresses")
+    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures and videos from public addresses")
     parser.add_argument("--allow-host", action="append", default=[], metavar="HOST",
-                        help="fetch pictures from this host alone; may be repeated")  # fmt: skip
-    parser.add_argument("--media-root", metavar="DIR", help="let clients name picture files under this folder")
+                        help="fetch pictures and videos from this host alone; may be repeated")  # fmt: skip
+    parser.add_argument("--media-root", metavar="DIR", help="let clients name pictures and videos under this folder")
     parser.add_argument("--kv-gigabytes", type=float, metavar="N", help="memory for keys and values")
     parser.add_argument("--max-running", type=int, default=16, metavar="N", help="answers made at once (default: 16)")
     add_weights(parser)
@@ -45,6 +45,7 @@ def serve(args: argparse.Namespace) -> int:
             public_only=not args.allow_host,
             allowed_hosts=tuple(args.allow_host) or None,
             media_root=args.media_root,
+            decode_seconds=120,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -13,7 +13,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from clearsight.media.sandbox import Sandbox
 from clearsight.processor import Count
 from clearsight.server import errors, render, translate
 from clearsight.server.chat import chat_routes
@@ -38,14 +37,13 @@ _HEADERS = {
 def create_app(vlm: VLM, settings: ServerSettings = ServerSettings()) -> FastAPI:
     """An ASGI application that serves `vlm`. Its pictures are decoded in processes of their own."""
     service = Service(vlm, settings)
-    sandbox = Sandbox(vlm.processor.media_limits)
-    vlm.processor.decode = sandbox.decode
+    vlm.processor.guard_pictures = True
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.engine.close(settings.grace_seconds)
-        sandbox.close()
+        vlm.processor.sandbox.close()
 
     app = FastAPI(title="Clearsight", version=version("clearsight"), lifespan=lifespan, redoc_url=None, docs_url=None)
     errors.install(app)
