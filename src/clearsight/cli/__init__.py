@@ -27,11 +27,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "ask": Command("answer one question about pictures", add_ask, ask),
-    "chat": Command("hold a conversation about pictures", add_chat, chat),
-    "count": Command("count the tokens of pictures and text, from headers alone", add_count, count),
+    "ask": Command("answer one question about pictures and videos", add_ask, ask),
+    "chat": Command("hold a conversation about pictures and videos", add_chat, chat),
+    "count": Command("count the tokens of pictures, videos and text, from headers alone", add_count, count),
     "batch": Command("answer a file of requests in OpenAI's batch form", add_batch, batch),
-    "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures", add_serve, serve),
+    "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures and videos", add_serve, serve),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 

@@ -10,9 +10,14 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
+<<<<<<< HEAD
 from clearsight.media.sandbox import Sandbox
 from clearsight.server import errors
 from clearsight.server.about import about_routes
+=======
+from clearsight.processor import Count
+from clearsight.server import errors, render, translate
+>>>>>>> watch
 from clearsight.server.chat import chat_routes
 from clearsight.server.completions import completion_routes
 from clearsight.server.count import count_routes
@@ -40,14 +45,18 @@ def create_app(vlm: VLM, settings: ServerSettings = ServerSettings()) -> FastAPI
     `app.state.close()` ends it: answers under way get the grace time, then an error.
     """
     service = Service(vlm, settings)
-    sandbox = Sandbox(vlm.processor.media_limits)
-    vlm.processor.decode = sandbox.decode
+    vlm.processor.guard_pictures = True
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+<<<<<<< HEAD
         await service.close()
         sandbox.close()
+=======
+        await service.engine.close(settings.grace_seconds)
+        vlm.processor.sandbox.close()
+>>>>>>> watch
 
     app = FastAPI(
         title="Clearsight",

@@ -87,7 +87,7 @@ def messages(items: Sequence[Mapping[str, Any]], settings: ServerSettings) -> li
 
 
 def _content(item: Mapping[str, Any]) -> Any:
-    """Over HTTP a picture is an address or a data: URL, whatever else Python callers may pass."""
+    """Over HTTP a picture or video is an address or a data: URL, whatever else Python callers may pass."""
     content = item.get("content")
     if not isinstance(content, list):
         return content
@@ -114,6 +114,7 @@ def _part(part: Any) -> Any:
     if not isinstance(part, Mapping):
         raise MessageError(f"a content part must be an object, not {type(part).__name__}")
     kind = part.get("type")
+<<<<<<< HEAD
     if kind == "refusal":
         return {"type": "text", "text": part.get("refusal", "")}
     if kind == "text":
@@ -122,6 +123,10 @@ def _part(part: Any) -> Any:
         image = part.get("image_url")
         detail = image.get("detail") if isinstance(image, Mapping) else None
         return {**_detail(detail), **part}
+=======
+    if kind in ("text", "image_url", "video_url", "refusal"):
+        return {"type": "text", "text": part.get("refusal", "")} if kind == "refusal" else dict(part)
+>>>>>>> watch
     if kind in ("input_text", "output_text"):
         return {"type": "text", "text": part.get("text")}
     if kind == "input_image":
@@ -130,10 +135,10 @@ def _part(part: Any) -> Any:
         return {"type": "image_url", "image_url": url, **_detail(part.get("detail")), **limits}
     if kind == "video":
         frames = part.get("video")
-        if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-            raise MessageError("a video must be a list of addresses of its frames")
+        if not isinstance(frames, str) and not (isinstance(frames, list) and all(isinstance(f, str) for f in frames)):
+            raise MessageError("a video must be an address or a list of addresses of its frames")
         return dict(part)
-    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video")
+    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video_url")
 
 
 def _detail(wish: Any) -> dict[str, int]:
