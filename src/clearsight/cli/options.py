@@ -43,7 +43,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     _add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     _add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +100,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=int, metavar="N", help="shrink larger pictures to this area")
 
 
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
+def add_sampling(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before TEXT; may be repeated")
