@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from clearsight.cli.commands import load
-from clearsight.cli.errors import user_errors
 from clearsight.cli.options import UsageError, add_sampling, add_weights, sampling_params
 from clearsight.cli.output import complain, note_nano, show, show_end
 
@@ -30,7 +29,7 @@ QUESTION        ask about what has been seen so far
 
 def add_live(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE",
-                        help="camera[:DEVICE], screen[:WxH+X+Y], rtsp://... or http://..., or a file, played at its pace")  # fmt: skip
+                        help="camera[:DEVICE], screen[:WxH+X+Y], rtsp://..., http://... or a file")  # fmt: skip
     parser.add_argument("--watch", action="append", default=[], metavar="TEXT",
                         help='speak when this becomes true ("Is the light red?"); may be repeated')  # fmt: skip
     parser.add_argument("--watch-change", action="append", default=[], metavar="TEXT",
@@ -150,7 +149,7 @@ class _Watching:
                 return
             try:
                 self._handle(session, line)
-            except (*user_errors(), ValueError) as error:
+            except ValueError as error:
                 complain(error)
                 self.exit_code = 0 if self.interactive else 2
 

@@ -26,8 +26,8 @@ class FrameSize:
         self.source_size: tuple[int, int] | None = None
 
     def shrink(self, frame: Any) -> Image.Image:
-        """A frame (RGB array (H, W, 3) uint8, PIL picture, bytes of a picture file, or what makes one when called) at the
-        session's size. One of another shape than the first is stretched to it. Raises MediaError.
+        """A frame at the session's size: an RGB array (H, W, 3) uint8, PIL picture, bytes of a picture file, or what
+        makes one of these when called. One of another shape than the first is stretched. Raises MediaError.
         """
         frame = frame() if callable(frame) else frame
         picture = self._processor.decode(open_picture(frame, self._processor.media_limits))

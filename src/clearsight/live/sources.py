@@ -1,4 +1,4 @@
-"""Where frames come from: a camera, the screen, a network stream, or a file played at its own pace. All through PyAV."""
+"""Where frames come from: a camera, the screen, a network stream, or a file played at its own pace, through PyAV."""
 
 from __future__ import annotations
 
