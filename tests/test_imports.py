@@ -26,7 +26,7 @@ DIRECT = {
     "live": {"vlm"},
     "server": {"vlm"},
     "eval": {"vlm"},
-    "agent": set(),
+    "agent": {"messages"},
     "train": {"processor", "model", "eval"},
 }
 """Rooms that a room names as its neighbours; what they may import, it may import too. Built or still to come."""
