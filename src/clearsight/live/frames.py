@@ -12,7 +12,8 @@ from clearsight.live.settings import LiveSettings
 from clearsight.media import MediaError, open_picture
 from clearsight.messages import Limits
 from clearsight.processor import Processor
-from clearsight.processor.image import target_size, video_patches
+from clearsight.processor.image import target_size
+from clearsight.processor.patches import pair_patches
 
 
 class FrameSize:
@@ -39,13 +40,8 @@ class FrameSize:
 
     def patches(self, first: Image.Image, second: Image.Image) -> VisionPatches:
         """One temporal slot of two frames of the session's size."""
-        return video_patches((first, second), self.limits, self._processor.image_settings)
-
-    @property
-    def limits(self) -> Limits:
-        """What makes the processor use this size for a video that is sent at once."""
         assert self.size is not None
-        return Limits(resized_height=self.size[0], resized_width=self.size[1])
+        return pair_patches((first, second), self.size, self._processor.image_settings)
 
     def _choose(self, height: int, width: int) -> tuple[int, int]:
         settings = self._processor.image_settings
