@@ -17,6 +17,7 @@ from clearsight.server.chat import chat_routes
 from clearsight.server.completions import completion_routes
 from clearsight.server.count import count_routes
 from clearsight.server.guard import Guard
+from clearsight.server.realtime import realtime_routes
 from clearsight.server.responses import response_routes
 from clearsight.server.service import Service
 from clearsight.server.settings import ServerSettings
@@ -29,6 +30,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
     response_routes,
     count_routes,
     about_routes,
+    realtime_routes,
     page_routes,
 )
 """Each is given the service and returns its routes; the page's come last, for they take any single name."""
