@@ -24,7 +24,7 @@ DIRECT = {
     "vlm": {"answer", "wishes"},
     "compat": {"vlm"},
     "live": {"vlm"},
-    "server": {"vlm"},
+    "server": {"live"},
     "eval": {"vlm"},
     "agent": {"messages"},
     "train": {"processor", "model", "eval"},

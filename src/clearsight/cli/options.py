@@ -57,7 +57,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     _add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     _add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +121,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
             videos.add_argument(flag, dest=name, type=kind, metavar="N", help=text)
 
 
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
+def add_sampling(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before TEXT; may be repeated")

@@ -10,18 +10,13 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
-<<<<<<< HEAD
-from clearsight.media.sandbox import Sandbox
 from clearsight.server import errors
 from clearsight.server.about import about_routes
-=======
-from clearsight.processor import Count
-from clearsight.server import errors, render, translate
->>>>>>> watch
 from clearsight.server.chat import chat_routes
 from clearsight.server.completions import completion_routes
 from clearsight.server.count import count_routes
 from clearsight.server.guard import Guard
+from clearsight.server.realtime import realtime_routes
 from clearsight.server.responses import response_routes
 from clearsight.server.service import Service
 from clearsight.server.settings import ServerSettings
@@ -34,6 +29,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
     response_routes,
     count_routes,
     about_routes,
+    realtime_routes,
     page_routes,
 )
 """Each is given the service and returns its routes; the page's come last, for they take any single name."""
@@ -50,13 +46,8 @@ def create_app(vlm: VLM, settings: ServerSettings = ServerSettings()) -> FastAPI
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-<<<<<<< HEAD
         await service.close()
-        sandbox.close()
-=======
-        await service.engine.close(settings.grace_seconds)
         vlm.processor.sandbox.close()
->>>>>>> watch
 
     app = FastAPI(
         title="Clearsight",

@@ -114,19 +114,14 @@ def _part(part: Any) -> Any:
     if not isinstance(part, Mapping):
         raise MessageError(f"a content part must be an object, not {type(part).__name__}")
     kind = part.get("type")
-<<<<<<< HEAD
     if kind == "refusal":
         return {"type": "text", "text": part.get("refusal", "")}
-    if kind == "text":
+    if kind in ("text", "video_url"):
         return dict(part)
     if kind == "image_url":
         image = part.get("image_url")
         detail = image.get("detail") if isinstance(image, Mapping) else None
         return {**_detail(detail), **part}
-=======
-    if kind in ("text", "image_url", "video_url", "refusal"):
-        return {"type": "text", "text": part.get("refusal", "")} if kind == "refusal" else dict(part)
->>>>>>> watch
     if kind in ("input_text", "output_text"):
         return {"type": "text", "text": part.get("text")}
     if kind == "input_image":
