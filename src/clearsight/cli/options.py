@@ -41,7 +41,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
@@ -49,7 +49,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures for the first question")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
     _add_sampling(parser)
 
@@ -86,7 +86,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
+def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", metavar="URL", help="ask this OpenAI-compatible server; no model is loaded here")
     parser.add_argument("--key", metavar="KEY", help=f"the server's API key (also: {KEY_VARIABLE})")
     # A server has models of its own: only a name that was typed is asked of it.
