@@ -22,16 +22,13 @@ from clearsight.messages import Limits
 from clearsight.processor.image import (
     ImageSettings,
     VideoBudget,
-    image_patches,
-    normalise,
-    patchify,
     plan_image,
     plan_video,
     smart_resize,
     target_size,
-    video_patches,
     video_target_size,
 )
+from clearsight.processor.patches import image_patches, normalise, pair_patches, patchify, video_patches
 
 FREE = Limits()
 RELEASED = ImageSettings()
@@ -280,6 +277,16 @@ def test_a_video_is_its_pairs_one_after_another() -> None:
     pairs = [video_patches(frames[start : start + 2], FREE, RELEASED) for start in (0, 2)]
     assert whole.grids == (Grid(2, *pairs[0].grids[0][1:]),)
     assert torch.equal(whole.pixels, torch.cat([pair.pixels for pair in pairs]))
+
+
+def test_a_slot_of_arrays_is_that_pair_in_a_video() -> None:
+    frames = [photograph(120, 160, seed) for seed in range(4)]
+    whole = video_patches(frames, FREE, RELEASED)
+    size = video_target_size(4, 120, 160, FREE, RELEASED)
+    slots = [pair_patches([np.asarray(frame) for frame in frames[at : at + 2]], size, RELEASED) for at in (0, 2)]
+    assert torch.equal(whole.pixels, torch.cat([slot.pixels for slot in slots]))
+    with pytest.raises(ValueError, match="1 to 2 frames, not 3"):
+        pair_patches(frames[:3], size, RELEASED)
 
 
 def test_an_odd_clip_repeats_its_last_frame() -> None:

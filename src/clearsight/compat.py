@@ -24,7 +24,7 @@ from clearsight.media import load
 from clearsight.messages import Image, Limits, MessageLike, Video, parse_messages
 from clearsight.processor import Processor, Tokenizer
 from clearsight.processor.chat import IMAGE_PAD, VIDEO_PAD, chat_spans, render
-from clearsight.processor.image import image_patches, video_patches
+from clearsight.processor.patches import image_patches, video_patches
 from clearsight.processor.positions import mrope_positions
 from clearsight.vlm import VLM, load_processor
 

@@ -15,7 +15,7 @@ from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
 from clearsight.engine import Constraint, Engine, EngineSettings, GenerationDefaults, Request
 from clearsight.engine.constraints import Grammars
-from clearsight.inputs import SamplingParams
+from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
@@ -41,10 +41,11 @@ class Turn:
 class Stream:
     """Pieces of an answer as they are made; `reply` holds the whole once the iteration has ended."""
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
-        self.prepared = turn.prepared
-        self._reader = turn.reader
-        self._pieces = self._run(engine, turn)
+    def __init__(self, events: Generator[TokenEvent, None, None], prepared: Prepared, reader: AnswerReader) -> None:
+        """events: the tokens of the answer; closing them frees what they hold."""
+        self.prepared = prepared
+        self._reader = reader
+        self._pieces = self._run(events)
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -60,8 +61,8 @@ class Stream:
         """Stop answering and free what the request holds."""
         self._pieces.close()
 
-    def _run(self, engine: Engine, turn: Turn) -> Generator[str, None, None]:
-        with contextlib.closing(engine.run(turn.request)) as events:
+    def _run(self, running: Generator[TokenEvent, None, None]) -> Generator[str, None, None]:
+        with contextlib.closing(running) as events:
             for event in events:
                 yield from _texts(self._reader.push(event))
                 if self._reader.stopped:
@@ -198,7 +199,8 @@ class VLM:
 
     def stream(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Stream:
         """Start an answer; options as for `start`, which raises here for what is wrong."""
-        return Stream(self.engine, self.start(messages, sampling, **options))
+        turn = self.start(messages, sampling, **options)
+        return Stream(self.engine.run(turn.request), turn.prepared, turn.reader)
 
     def chat(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Reply:
         """The whole answer at once; equal to the collected stream. Options as for `start`."""

@@ -16,10 +16,14 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                         help=f"ask clients for this key; may be repeated (also: {KEY_VARIABLE})")  # fmt: skip
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME",
                         help="what clients may call the model; may be repeated")  # fmt: skip
+    parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN",
+                        help="let browser pages of https://HOST use the API; may be repeated")  # fmt: skip
     parser.add_argument("--allow-remote", action="store_true", help="fetch pictures from public addresses")
     parser.add_argument("--allow-host", action="append", default=[], metavar="HOST",
                         help="fetch pictures from this host alone; may be repeated")  # fmt: skip
     parser.add_argument("--media-root", metavar="DIR", help="let clients name picture files under this folder")
+    parser.add_argument("--grace-seconds", type=float, default=10.0, metavar="N",
+                        help="for answers under way when the server stops (default: 10)")  # fmt: skip
     parser.add_argument("--kv-gigabytes", type=float, metavar="N", help="memory for keys and values")
     parser.add_argument("--max-running", type=int, default=16, metavar="N", help="answers made at once (default: 16)")
     add_weights(parser)
@@ -30,13 +34,19 @@ def serve(args: argparse.Namespace) -> int:
     from clearsight.media import MediaLimits
     from clearsight.server import ServerSettings
     from clearsight.server.run import serve as run
-    from clearsight.server.settings import check_exposure
+    from clearsight.server.settings import check_exposure, hosts_for
 
     keys = tuple(args.api_key) or tuple(filter(None, [os.environ.get(KEY_VARIABLE)]))
     try:
         names = tuple(dict.fromkeys([*args.served_name, args.model]))
-        settings = ServerSettings(names=names, keys=keys)
         check_exposure(args.host, keys)
+        settings = ServerSettings(
+            names=names,
+            keys=keys,
+            hosts=hosts_for(args.host, keys),
+            origins=tuple(args.allow_origin),
+            grace_seconds=args.grace_seconds,
+        )
         kv_bytes = None if args.kv_gigabytes is None else int(args.kv_gigabytes * 1e9)
         engine = EngineSettings(kv_bytes=kv_bytes, max_running=args.max_running)
         limits = MediaLimits(

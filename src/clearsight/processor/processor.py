@@ -21,7 +21,8 @@ from clearsight.inputs import Grid, ModelInputs, VisionPatches
 from clearsight.media import DEFAULT_LIMITS, Frames, MediaLimits, Picture, open_frames, open_picture
 from clearsight.messages import Image, MessageLike, Tool, Video, parse_messages, parse_tools
 from clearsight.processor.chat import EncodedChat, chat_spans, encode
-from clearsight.processor.image import ImageSettings, image_patches, plan_image, plan_video, video_patches
+from clearsight.processor.image import ImageSettings, plan_image, plan_video
+from clearsight.processor.patches import image_patches, video_patches
 from clearsight.processor.positions import mrope_positions
 from clearsight.processor.tokenizer import Tokenizer
 from clearsight.processor.tools import check_format
