@@ -55,7 +55,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
 
@@ -63,7 +63,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
 
@@ -100,7 +100,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
+def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", metavar="URL", help="ask this OpenAI-compatible server; no model is loaded here")
     parser.add_argument("--key", metavar="KEY", help=f"the server's API key (also: {KEY_VARIABLE})")
     # A server has models of its own: only a name that was typed is asked of it.
