@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
@@ -263,8 +264,11 @@ class Processor:
             size = (medium.grid.h * self.image_settings.patch_size, medium.grid.w * self.image_settings.patch_size)
             frames = self.clips.frames(medium.opened, medium.plan.indices, size, salt, progress)
             return clip_patches(frames, medium.grid, self.image_settings)
-        decode = self.sandbox.decode if self.guard_pictures else Picture.decode
-        return image_patches(decode(medium.opened), medium.item.limits, self.image_settings)
+        return image_patches(self.decode(medium.opened), medium.item.limits, self.image_settings)
+
+    def decode(self, picture: Picture) -> Pillow.Image:
+        """RGB pixels of an opened picture, in a process of its own where pictures are guarded. Raises MediaError."""
+        return self.sandbox.decode(picture) if self.guard_pictures else picture.decode()
 
     def _inputs(self, chat: EncodedChat, patches: Sequence[VisionPatches]) -> ModelInputs:
         vision = VisionPatches.concatenate(patches) if patches else None
