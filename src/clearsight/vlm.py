@@ -16,7 +16,7 @@ from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
 from clearsight.engine import Engine, EngineSettings, GenerationDefaults, Request
 from clearsight.engine.constraints import Grammars
-from clearsight.inputs import SamplingParams
+from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
@@ -25,6 +25,7 @@ from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
 from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
+from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
 from clearsight.wishes import constraint_for
 
@@ -43,10 +44,11 @@ class Turn:
 class Stream:
     """Pieces of an answer as they are made; `reply` holds the whole once the iteration has ended."""
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
-        self.prepared = turn.prepared
-        self._reader = turn.reader
-        self._pieces = self._run(engine, turn)
+    def __init__(self, events: Generator[TokenEvent, None, None], prepared: Prepared, reader: AnswerReader) -> None:
+        """events: the tokens of the answer; closing them frees what they hold."""
+        self.prepared = prepared
+        self._reader = reader
+        self._pieces = self._run(events)
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -62,8 +64,8 @@ class Stream:
         """Stop answering and free what the request holds."""
         self._pieces.close()
 
-    def _run(self, engine: Engine, turn: Turn) -> Generator[str, None, None]:
-        with contextlib.closing(engine.run(turn.request)) as events:
+    def _run(self, running: Generator[TokenEvent, None, None]) -> Generator[str, None, None]:
+        with contextlib.closing(running) as events:
             for event in events:
                 yield from _texts(self._reader.push(event))
                 if self._reader.stopped:
@@ -86,6 +88,7 @@ class VLM:
         self.name = name
         self.processor = processor
         self.engine = engine
+        processor.context = min(processor.context, engine.capacity)
         self.default_sampling = default_sampling
         self._grammars: Grammars | None = None
         self._lock = threading.Lock()
@@ -179,13 +182,14 @@ class VLM:
         salt: bytes = b"",
         priority: int = 0,
         adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Turn]:
         """`number` answers to the same prompt, ready to run; what is wrong raises here, before any model work.
 
         tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
         {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...}. salt: caches are shared
-        only under equal salts. adapter: the name of a loaded one, None for the plain model. A seed is that of the
-        first answer; the others count on from it.
+        only under equal salts. adapter: the name of a loaded one, None for the plain model. progress: told of frames
+        read (see `Processor.prepare`). A seed is that of the first answer; the others count on from it.
         Raises MessageError, MediaError, PromptTooLong or GrammarError.
         """
         params = sampling or self.default_sampling
@@ -194,7 +198,14 @@ class VLM:
         # Before the pictures are touched: what cannot be obeyed is the cheapest to find.
         constraints = [constraint_for(self.grammars, *wishes) for _ in range(number)]
         offered = () if tool_choice == "none" else known
-        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
+        prepared = self.processor.prepare(
+            messages,
+            add_vision_id=add_vision_id,
+            tools=offered,
+            tool_format=tool_format,
+            salt=salt,
+            progress=progress,
+        )
         requests = [
             Request(
                 inputs=prepared.inputs,
@@ -237,7 +248,8 @@ class VLM:
 
     def stream(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Stream:
         """Start an answer; options as for `start`, which raises here for what is wrong."""
-        return Stream(self.engine, self.start(messages, sampling, **options))
+        turn = self.start(messages, sampling, **options)
+        return Stream(self.engine.run(turn.request), turn.prepared, turn.reader)
 
     def chat(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Reply:
         """The whole answer at once; equal to the collected stream. Options as for `start`."""

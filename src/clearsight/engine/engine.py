@@ -7,7 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from collections.abc import Sequence as Items
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +37,9 @@ from clearsight.model.row_adapters import LoadedAdapter
 from clearsight.model.weights import WeightsError
 
 Sink = Callable[[TokenEvent], None]
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,27 @@ class Engine:
         full) or "repetition".
         """
         return self.run(Request(inputs=inputs, params=params))
+
+    def between_steps(self, work: Callable[[], T]) -> T:
+        """The result of `work`, other use of the model that must not run beside a step; keep it as short as one.
+
+        It runs here if no step is under way, otherwise in the thread that makes the steps, after the one it is in.
+        """
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self._later(run)
+        while True:
+            try:
+                return done.result(timeout=_POLL_SECONDS)
+            except FutureTimeout:
+                # A step may have ended between our look at the lock and our order: then it is ours to carry out.
+                self._later(lambda: None)
 
     def stats(self) -> EngineStats:
         cache, scheduler = self._encoder.cache, self._scheduler
