@@ -59,9 +59,9 @@ def scores_at_once(vlm, messages):
 
 def scores_live(session, question):
     """(V,): what the session says after `question`; it is left as it was."""
-    length = session._cache.length
+    length = session.cache.length
     scores = session._scores(session._fork(question))
-    session._cache.truncate(length)
+    session.cache.truncate(length)
     return scores
 
 
@@ -122,10 +122,10 @@ def test_a_stopped_answer_stays_as_far_as_it_went_and_frames_go_on(vlm):
     stream = session.ask("What is it?", SamplingParams(max_tokens=8, logit_bias=((40, 100.0),), repetition_guard=False))
     next(iter(stream))
     stream.close()
-    assert len(session.timeline) == session._cache.length
+    assert len(session.timeline) == session.cache.length
     feed(session, frames(2, 1), start=5.0)
     assert session.stats().slots == 2
-    assert len(session.timeline) == session._cache.length
+    assert len(session.timeline) == session.cache.length
 
 
 def test_a_probe_leaves_no_trace(vlm):
@@ -179,8 +179,9 @@ def test_in_one_layer_what_left_has_never_been(vlm):
 def test_what_stands_before_the_first_gone_is_untouched_in_every_layer(vlm):
     session, fresh = after_dropping(vlm, frames(16), [3, 5])
     rows = session.timeline.rows()[session.timeline.slots[2]].stop
-    assert torch.equal(session._cache._keys[:, :rows], fresh._cache._keys[:, :rows])
-    assert torch.equal(session._cache._values[:, :rows], fresh._cache._values[:, :rows])
+    for name in ("keys", "values"):
+        for ours, theirs in zip(getattr(session.cache, name), getattr(fresh.cache, name), strict=True):
+            assert torch.equal(ours[:rows], theirs[:rows])
 
 
 def test_positions_close_ranks(vlm):
@@ -206,12 +207,12 @@ def test_moving_a_thousand_times_rounds_no_more_than_moving_once(tiny_checkpoint
     vlm = VLM.load(str(tiny_checkpoint), dtype=torch.bfloat16)
     session = Session(vlm, LiveSettings(**SMALL))
     feed(session, frames(8))
-    cache, there = session._cache, session.timeline.positions()
-    before = cache._keys.clone()
+    cache, there = session.cache, session.timeline.positions()
+    before = [layer.clone() for layer in cache.keys]
     for distance in [*range(1, 1000), 0]:
         with torch.inference_mode():
             cache.keep(torch.arange(cache.length), there + distance)
-    assert torch.equal(cache._keys, before)
+    assert all(map(torch.equal, cache.keys, before))
 
 
 def test_an_exchange_that_leaves_joins_the_videos_around_it(vlm):
@@ -236,7 +237,7 @@ def test_a_long_session_stays_within_its_budget_and_keeps_what_it_promises(vlm):
         feed(session, pictures, start=100.0 * turn_number)
         reply = session.ask(f"Question {turn_number}?", GREEDY).reply
         assert reply.finish_reason in ("stop", "length")
-        assert session._cache.length == len(session.timeline) <= 400
+        assert session.cache.length == len(session.timeline) <= 400
         assert int(session.timeline.positions().max()) < 400
         assert session.timeline.system.ids == system
         newest = [slot.time for slot in session.timeline.slots][-1]
@@ -253,7 +254,7 @@ def test_a_probe_may_cost_old_frames_but_never_the_newest(vlm):
         feed(session, frames(2, index), start=float(index))
         session.chance_of_yes("Is it red?")
         assert session.timeline.slots[-1].time == float(index)
-        assert session._cache.length == len(session.timeline) <= 400
+        assert session.cache.length == len(session.timeline) <= 400
 
 
 def test_what_cannot_be_kept_is_refused_in_a_sentence(vlm):
