@@ -5,8 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from .boxes import draw_boxes
+from .calls import draw_calls
+from .charts import draw_charts
+from .clips import draw_clips
+from .documents import draw_documents
+from .pairs import draw_pairs
 from .sample import Sample, Split
 from .shapes import draw_shapes
+from .signs import draw_signs
+from .sums import draw_sums
 from .text import draw_line, draw_page, draw_word
 
 __all__ = ["WORLDS", "Sample", "Split", "draw"]
@@ -16,6 +24,14 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "line": draw_line,
     "page": draw_page,
     "shapes": draw_shapes,
+    "documents": draw_documents,
+    "boxes": draw_boxes,
+    "charts": draw_charts,
+    "signs": draw_signs,
+    "calls": draw_calls,
+    "pairs": draw_pairs,
+    "clips": draw_clips,
+    "sums": draw_sums,
 }
 
 
