@@ -12,8 +12,10 @@ from .clips import draw_clips
 from .documents import draw_documents
 from .pairs import draw_pairs
 from .sample import Sample, Split
+from .scripts import draw_scripts
 from .shapes import draw_shapes
 from .signs import draw_signs
+from .strips import draw_strips
 from .sums import draw_sums
 from .text import draw_line, draw_page, draw_word
 
@@ -32,6 +34,8 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "pairs": draw_pairs,
     "clips": draw_clips,
     "sums": draw_sums,
+    "strips": draw_strips,
+    "scripts": draw_scripts,
 }
 
 

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Message, Text, Video
 
-from .ink import RGB, background
+from .ink import RGB, background, wear
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split
 from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article
@@ -61,15 +61,17 @@ def pose_clip(rng: random.Random, split: Split, level: float) -> tuple[Clip, str
 
 def paint_clip(rng: random.Random, clip: Clip) -> list[Pillow.Image]:
     """The frames. Every frame is painted by the same random numbers, so that only what moves changes."""
-    seed = rng.getrandbits(60)
+    seed, worn = rng.getrandbits(60), rng.getrandbits(60)
+    # Those that come later are painted last, so that they do not shift the random numbers of the others.
+    actors = sorted(clip.actors, key=lambda actor: actor.appears)
     frames = []
     for number in range(clip.frames):
-        shown = tuple(actor.at(number) for actor in clip.actors if actor.appears <= number)
+        shown = tuple(actor.at(number) for actor in actors if actor.appears <= number)
         if shown:
             frames.append(paint(random.Random(seed), Scene(clip.side, clip.side, clip.paper, shown)))
         else:
             frames.append(background(random.Random(seed), (clip.side, clip.side), clip.paper))
-    return frames
+    return [wear(random.Random(worn), frame) for frame in frames]
 
 
 # --- the tasks ---------------------------------------------------------------------------------------------
