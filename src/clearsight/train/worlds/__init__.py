@@ -12,6 +12,7 @@ from .clips import draw_clips
 from .documents import draw_documents
 from .pairs import draw_pairs
 from .sample import Sample, Split
+from .screens import draw_screens
 from .scripts import draw_scripts
 from .shapes import draw_shapes
 from .signs import draw_signs
@@ -36,6 +37,7 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "sums": draw_sums,
     "strips": draw_strips,
     "scripts": draw_scripts,
+    "screens": draw_screens,
 }
 
 
