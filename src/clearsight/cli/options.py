@@ -40,6 +40,8 @@ _SAMPLING: dict[str, tuple[type, str]] = {
 def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    parser.add_argument("--draw", metavar="OUT.png",
+                        help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
     _add_server(parser)
     _add_prompt(parser)
