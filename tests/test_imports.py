@@ -24,9 +24,9 @@ DIRECT = {
     "vlm": {"answer", "wishes"},
     "compat": {"vlm"},
     "live": {"vlm"},
-    "server": {"vlm"},
+    "server": {"live"},
     "eval": {"vlm"},
-    "agent": set(),
+    "agent": {"messages"},
     "train": {"processor", "model", "eval"},
 }
 """Rooms that a room names as its neighbours; what they may import, it may import too. Built or still to come."""
