@@ -13,6 +13,7 @@ from clearsight.engine.sequence import Sequence, Slot
 from clearsight.engine.vision_cache import VisionCache
 from clearsight.inputs import Grid, VisionPatches
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.row_adapters import row_adapters
 
 _BATCH_PATCHES = 4096  # more in one pass gains nothing and costs memory
 
@@ -76,7 +77,9 @@ class VisionEncoder:
         if owners:
             together = VisionPatches.concatenate(rows)
             tokens = [slot.stop - slot.start for _, slot in owners]
-            self._job = _Job(owners, tokens, patches, self._model.encode_vision_layers(together))
+            parts = [(owner.adapter, size.pixels.shape[0]) for (owner, _), size in zip(owners, rows, strict=True)]
+            layers = self._model.encode_vision_layers(together, row_adapters(parts))
+            self._job = _Job(owners, tokens, patches, layers)
 
     def _finish(self, job: _Job, merged: Tensor) -> None:
         for (_, slot), embeddings in zip(job.owners, torch.split(merged, job.tokens), strict=True):

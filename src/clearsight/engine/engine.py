@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from clearsight.engine.adapters import load_adapter
 from clearsight.engine.blocks import BlockPool
 from clearsight.engine.cache import KVPool
 from clearsight.engine.encoder import VisionEncoder
@@ -29,7 +30,10 @@ from clearsight.engine.settings import EngineSettings, kv_blocks
 from clearsight.engine.speculation import Drafter
 from clearsight.engine.vision_cache import VisionCache
 from clearsight.inputs import ModelInputs, SamplingParams, TokenEvent
+from clearsight.model.lora import Adapter
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.row_adapters import LoadedAdapter
+from clearsight.model.weights import WeightsError
 
 Sink = Callable[[TokenEvent], None]
 T = TypeVar("T")
@@ -76,6 +80,7 @@ class Engine:
         self._scheduler = Scheduler(settings, self._pool)
         self._encoder = VisionEncoder(model, VisionCache(settings.vision_cache_bytes))
         self._runner = Runner(model, self._kv)
+        self._adapters: dict[str, LoadedAdapter] = {}
         self._ids = itertools.count(1)
         self._alive: dict[int, tuple[Sequence, Sink | None]] = {}
         self._lock = threading.RLock()
@@ -94,6 +99,17 @@ class Engine:
     def kv_bytes(self, tokens: int) -> int:
         """Memory that the keys and values of so many tokens take, in whole blocks."""
         return -(-tokens // self.settings.block_size) * self._kv.block_bytes
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that a request may choose from."""
+        return tuple(self._adapters)
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Load a LoRA adapter beside the model under `name`. Raises WeightsError if it does not fit, or is there."""
+        if name in self._adapters:
+            raise WeightsError(f"there is an adapter named {name!r} already")
+        self._adapters[name] = load_adapter(name, adapter, self.model, self.model.dtype)
 
     def submit(self, request: Request, sink: Sink | None = None) -> int:
         """Queue a request; returns its number. `sink` is called with each of its events, inside `step`.
@@ -203,9 +219,13 @@ class Engine:
 
     def _sequence(self, request: Request) -> Sequence:
         config, params, inputs = self.model.config, request.params, request.inputs
-        if request.adapter is not None:
-            raise ValueError(f"there is no adapter named {request.adapter!r}")
-        keys = slot_keys(inputs.vision, request.salt) if inputs.vision is not None else []
+        adapter = None if request.adapter is None else self._adapters.get(request.adapter)
+        if adapter is None and request.adapter is not None:
+            known = ", ".join(self._adapters) or "none"
+            raise ValueError(f"there is no adapter named {request.adapter!r}; the adapters are: {known}")
+        # An adapter of the language model alone sees pictures as the plain model does, and shares what it saw.
+        eyes = root_key(request.salt, adapter.name if adapter is not None and adapter.sees else None)
+        keys = slot_keys(inputs.vision, eyes) if inputs.vision is not None else []
         places = [(grid, slot) for grid, slots in enumerate(keys) for slot in range(len(slots))]
         spans = vision_spans(inputs, config.vision.merge_size, keys)
         return Sequence(
@@ -225,6 +245,7 @@ class Engine:
             drafter=Drafter(inputs.ids.tolist(), self.settings.draft_tokens) if self.settings.draft_tokens else None,
             room=min(params.max_tokens, self.capacity - inputs.ids.shape[0]),
             chain=[root_key(request.salt, request.adapter)],
+            adapter=adapter,
         )
 
     def _commit(self, chunk: Chunk, rows: Tensor | None) -> list[TokenEvent]:
