@@ -25,6 +25,7 @@ from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
 from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
+from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
 from clearsight.wishes import constraint_for
 
@@ -87,6 +88,7 @@ class VLM:
         self.name = name
         self.processor = processor
         self.engine = engine
+        processor.context = min(processor.context, engine.capacity)
         self.default_sampling = default_sampling
         self._grammars: Grammars | None = None
         self._lock = threading.Lock()
@@ -180,13 +182,14 @@ class VLM:
         salt: bytes = b"",
         priority: int = 0,
         adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Turn]:
         """`number` answers to the same prompt, ready to run; what is wrong raises here, before any model work.
 
         tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
         {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...}. salt: caches are shared
-        only under equal salts. adapter: the name of a loaded one, None for the plain model. A seed is that of the
-        first answer; the others count on from it.
+        only under equal salts. adapter: the name of a loaded one, None for the plain model. progress: told of frames
+        read (see `Processor.prepare`). A seed is that of the first answer; the others count on from it.
         Raises MessageError, MediaError, PromptTooLong or GrammarError.
         """
         params = sampling or self.default_sampling
@@ -195,7 +198,14 @@ class VLM:
         # Before the pictures are touched: what cannot be obeyed is the cheapest to find.
         constraints = [constraint_for(self.grammars, *wishes) for _ in range(number)]
         offered = () if tool_choice == "none" else known
-        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
+        prepared = self.processor.prepare(
+            messages,
+            add_vision_id=add_vision_id,
+            tools=offered,
+            tool_format=tool_format,
+            salt=salt,
+            progress=progress,
+        )
         requests = [
             Request(
                 inputs=prepared.inputs,

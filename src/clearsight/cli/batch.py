@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from clearsight.cli.commands import load
 from clearsight.cli.options import UsageError, add_weights
+from clearsight.cli.output import bar
 
 if TYPE_CHECKING:
     import httpx
@@ -234,8 +235,9 @@ class _Progress:
 
     def show(self, done: int, failed: int) -> None:
         if self.live:
-            bar = ("█" * (30 * done // self.total)).ljust(30, "·")
-            print(f"\r{bar} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{bar(done, self.total)} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True
+            )
 
     def end(self, failed: int) -> None:
         fresh = self.total - self.before

@@ -18,10 +18,10 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                         help="what clients may call the model; may be repeated")  # fmt: skip
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN",
                         help="let browser pages of https://HOST use the API; may be repeated")  # fmt: skip
-    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures from public addresses")
+    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures and videos from public addresses")
     parser.add_argument("--allow-host", action="append", default=[], metavar="HOST",
-                        help="fetch pictures from this host alone; may be repeated")  # fmt: skip
-    parser.add_argument("--media-root", metavar="DIR", help="let clients name picture files under this folder")
+                        help="fetch pictures and videos from this host alone; may be repeated")  # fmt: skip
+    parser.add_argument("--media-root", metavar="DIR", help="let clients name pictures and videos under this folder")
     parser.add_argument("--grace-seconds", type=float, default=10.0, metavar="N",
                         help="for answers under way when the server stops (default: 10)")  # fmt: skip
     parser.add_argument("--kv-gigabytes", type=float, metavar="N", help="memory for keys and values")
@@ -55,6 +55,7 @@ def serve(args: argparse.Namespace) -> int:
             public_only=not args.allow_host,
             allowed_hosts=tuple(args.allow_host) or None,
             media_root=args.media_root,
+            decode_seconds=120,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

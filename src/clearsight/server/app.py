@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
-from clearsight.media.sandbox import Sandbox
 from clearsight.server import errors
 from clearsight.server.about import about_routes
 from clearsight.server.chat import chat_routes
@@ -42,14 +41,13 @@ def create_app(vlm: VLM, settings: ServerSettings = ServerSettings()) -> FastAPI
     `app.state.close()` ends it: answers under way get the grace time, then an error.
     """
     service = Service(vlm, settings)
-    sandbox = Sandbox(vlm.processor.media_limits)
-    vlm.processor.decode = sandbox.decode
+    vlm.processor.guard_pictures = True
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.close()
-        sandbox.close()
+        vlm.processor.sandbox.close()
 
     app = FastAPI(
         title="Clearsight",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,10 @@ class Action:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        detail = self.point or self.direction or self.key or (self.seconds and f"{self.seconds:g} s")
-        return f"{self.name}({json.dumps(self.text, ensure_ascii=False) if self.text else detail or ''})"
+        place = f"{self.point[0]}, {self.point[1]}" if self.point else ""
+        text = json.dumps(self.text, ensure_ascii=False) if self.text else ""
+        seconds = f"{self.seconds:g} s" if self.seconds else ""
+        return f"{self.name}({', '.join(filter(None, (place, text, self.direction, self.key, seconds)))})"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -71,8 +73,10 @@ ACTIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-def action_tools() -> list[Tool]:
-    return [Tool(name, about, _parameters(fields, free)) for name, (about, fields, free) in ACTIONS.items()]
+def action_tools(names: Iterable[str] = tuple(ACTIONS)) -> list[Tool]:
+    """As tools, all or some of them. Raises KeyError for a name that is none."""
+    chosen = ((name, *ACTIONS[name]) for name in names)
+    return [Tool(name, about, _parameters(fields, free)) for name, about, fields, free in chosen]
 
 
 def _parameters(fields: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:

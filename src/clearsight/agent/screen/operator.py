@@ -14,7 +14,7 @@ from PIL.Image import Image as PillowImage
 from clearsight.agent.agent import CALL_MARKS
 from clearsight.agent.chat import Answer, Chat, ChatError, Said
 from clearsight.agent.limits import AgentLimits, Budget
-from clearsight.agent.screen.actions import Action, action_tools
+from clearsight.agent.screen.actions import ACTIONS, Action, action_tools
 from clearsight.agent.screen.environment import Environment, ScreenError, ScreenGone
 from clearsight.agent.screen.guard import Guard
 from clearsight.agent.screen.hand import Hand
@@ -22,7 +22,7 @@ from clearsight.agent.screen.outcome import Outcome
 from clearsight.agent.screen.record import Record
 from clearsight.agent.screen.secrets import Secrets
 from clearsight.agent.trajectory import TrajectoryWriter
-from clearsight.messages import Image, Message, MessageError, Part, Text, ToolCall
+from clearsight.messages import Image, Message, MessageError, Part, Text, Tool, ToolCall
 
 _SYSTEM = (
     "You operate a {name} for a person, one action at a time. After each action you see the screen again. "
@@ -73,22 +73,25 @@ class Operator:
         limits: AgentLimits = AgentLimits(steps=30),
         record: str | Path | None = None,
         dry_run: bool = False,
+        actions: Sequence[str] = tuple(ACTIONS),
         **options: Any,
     ) -> None:
         """record: a folder for record.html and run.jsonl. dry_run: show the first action and leave the screen alone.
+        actions: those the model is told of.
 
         options: go to every `chat.chat`.
         """
         self._chat, self._screen, self._guard = chat, environment, guard
         self._secrets = secrets or Secrets()
+        self._tools = action_tools(actions)
         self._limits, self._folder, self._dry_run, self._options = limits, record, dry_run, options
 
     def run(self, task: str) -> Iterator[Step | Ended]:
         """Every step as it happens, Ended last. Ctrl-C ends it at once; the record is whole all the same."""
         task = self._secrets.hidden(task)
         with contextlib.ExitStack() as stack:
-            logs = _Logs(stack, self._folder, task, self._screen.name)
-            run = _Run(self._chat, self._options, Budget(self._limits), logs, self._secrets)
+            logs = _Logs(stack, self._folder, self._tools, {"task": task, "screen": self._screen.name})
+            run = _Run(self._chat, {"tools": self._tools, **self._options}, Budget(self._limits), logs, self._secrets)
             try:
                 hand = Hand(self._screen, self._guard, self._secrets, self._dry_run)
                 run.begin(hand, task, self._screen.name)
@@ -112,11 +115,13 @@ class Operator:
 class _Logs:
     """The record for people and the trajectory for machines, or neither."""
 
-    def __init__(self, stack: contextlib.ExitStack, folder: str | Path | None, task: str, name: str) -> None:
-        self.record = None if folder is None else Record(folder, f"Task: {task}")
+    def __init__(
+        self, stack: contextlib.ExitStack, folder: str | Path | None, tools: Sequence[Tool], about: dict[str, str]
+    ) -> None:
+        self.record = None if folder is None else Record(folder, f"Task: {about['task']}")
         self.writer = None if folder is None else stack.enter_context(TrajectoryWriter(Path(folder) / "run.jsonl"))
         if self.writer is not None:
-            self.writer.start(action_tools(), {"task": task, "screen": name})
+            self.writer.start(tools, about)
 
     def message(self, message: Message) -> None:
         if self.writer is not None:
@@ -205,7 +210,7 @@ class _Run:
 
     def _answer(self) -> Answer:
         try:
-            answer = self._chat.chat(tuple(self._messages), tools=action_tools(), **self._options)
+            answer = self._chat.chat(tuple(self._messages), **self._options)
         except MessageError:
             # An adapter found a call whose arguments are no JSON: as if it stood in the text.
             answer = Said(CALL_MARKS[0])

@@ -11,8 +11,8 @@ from clearsight.agent.screen.browser import Browser
 from clearsight.agent.shop.tasks import Move, ShopTask
 from clearsight.messages import Message
 
-# Where something lies on the screen, in thousandths; null if it is not on the page. With a margin, as what is half hidden
-# is hard to see.
+# Where something lies on the screen, in thousandths; null if it is not on the page.
+# With a margin, as what is half hidden is hard to see.
 _PLACE = """name => {
   const e = document.querySelector(`[data-id="${name}"]`);
   if (!e) return null;

@@ -43,7 +43,8 @@ def _style(look: Look, size: int) -> str:
         "input[type=text],textarea{font:inherit;padding:7px;width:100%;border:1px solid #888;color:#000}"
         f".grid{{display:grid;grid-template-columns:repeat({look.columns},1fr);gap:8px;margin-top:8px}}"
         f".card{{background:{look.card};border-radius:{look.radius}px;padding:8px;display:flex;gap:8px;"
-        "align-items:center;text-decoration:none}label{display:block;padding:5px 0}input[type=checkbox],input[type=radio]"
+        "align-items:center;text-decoration:none}label{display:block;padding:5px 0}"
+        "input[type=checkbox],input[type=radio]"
         f"{{width:18px;height:18px;vertical-align:middle}}form.row{{display:inline}}{nav}"
     )
 
