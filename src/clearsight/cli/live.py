@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from clearsight.cli.commands import load
+from clearsight.cli.errors import user_errors
 from clearsight.cli.options import UsageError, add_sampling, add_weights, sampling_params
 from clearsight.cli.output import complain, note_nano, show, show_end
 
@@ -69,14 +70,14 @@ def live(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     vlm = load(args)
-    params = sampling_params(args, vlm.default_sampling)
     note_nano(args.model)
+    watching = _Watching(args, source, settings, sampling_params(args, vlm.default_sampling))
     try:
-        watching = _Watching(args, source, settings, params)
-        with Live(vlm, settings, watching.spoken) as session:
-            return watching.run(session)
+        session = Live(vlm, settings, watching.spoken)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    with session:
+        return watching.run(session)
 
 
 class _Watching:
@@ -149,7 +150,7 @@ class _Watching:
                 return
             try:
                 self._handle(session, line)
-            except ValueError as error:
+            except user_errors() as error:
                 complain(error)
                 self.exit_code = 0 if self.interactive else 2
 
@@ -175,7 +176,11 @@ class _Watching:
     def _stand(self, session: Live, text: str, when: str) -> None:
         from clearsight.live import Standing
 
-        number = session.watch(Standing(instruction=text, when=when, agree=self.args.agree))
+        try:
+            standing = Standing(instruction=text, when=when, agree=self.args.agree)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        number = session.watch(standing)
         if self.interactive:
             print(f"(instruction {number} stands)", file=sys.stderr)
 
