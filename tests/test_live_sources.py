@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 import threading
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 from clearsight.cli import main
+from clearsight.cli.live import _Watching
+from clearsight.inputs import SamplingParams
+from clearsight.live import LiveSettings, Spoken
 from clearsight.live.sources import SourceError, frames, parse_source
 
 
@@ -139,3 +143,14 @@ def test_mistakes_are_one_sentence_and_exit_code_2(clip, monkeypatch, capsys, ty
 def test_what_cannot_be_opened_is_told_before_a_model_is_loaded(capsys):
     assert main(["live", "none.mp4", "--model", "no-such-model"]) == 2
     assert capsys.readouterr().err.startswith("clearsight: none.mp4: it is no file")
+
+
+def test_an_instruction_that_speaks_while_an_answer_is_printed_waits_without_holding_it_up(clip, capsys):
+    """It speaks in the thread that makes the answer: to wait there for the printing to end would be to wait for ever."""
+    args = argparse.Namespace(agree=1, watch=[], watch_change=[])
+    watching = _Watching(args, parse_source(str(clip)), LiveSettings(), SamplingParams())
+    with watching.printing:
+        watching.spoken(Spoken(1, "What is this?", "a circle", 61.0, None))
+        assert capsys.readouterr().out == ""
+    watching.spoken(Spoken(1, "What is this?", "a square", 62.0, None))
+    assert capsys.readouterr().out == "[01:01] (1) What is this? a circle\n[01:02] (1) What is this? a square\n"

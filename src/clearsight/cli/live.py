@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from clearsight.cli.commands import load
@@ -94,6 +95,7 @@ class _Watching:
         self.ended = False
         self.failure: Exception | None = None
         self.printing = threading.Lock()
+        self.heard: deque[str] = deque()
         self.exit_code = 0
 
     def run(self, session: Live) -> int:
@@ -118,8 +120,18 @@ class _Watching:
         return self.exit_code
 
     def spoken(self, event: Spoken) -> None:
-        with self.printing:
-            show(f"[{_stamp(event.time)}] ({event.number}) {event.instruction} {event.text}\n")
+        """Called by the thread that answers, which must not wait here for its own answer to be printed."""
+        self.heard.append(f"[{_stamp(event.time)}] ({event.number}) {event.instruction} {event.text}\n")
+        self._show_heard()
+
+    def _show_heard(self) -> None:
+        """Print what instructions had to say, now or as soon as the answer being printed has ended."""
+        while self.heard and self.printing.acquire(blocking=False):
+            try:
+                while self.heard:
+                    show(self.heard.popleft())
+            finally:
+                self.printing.release()
 
     def _read(self, session: Live) -> None:
         from clearsight.live import LiveClosed
@@ -204,6 +216,7 @@ class _Watching:
             except KeyboardInterrupt:
                 answer.close()
                 print("\n(stopped)", file=sys.stderr)
+        self._show_heard()
 
     def _summary(self, session: Live) -> None:
         stats = session.stats()
