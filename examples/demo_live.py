@@ -41,13 +41,11 @@ def frame(index: int) -> Image.Image:
     return image
 
 
-def write(path: Path, container: str | None = None, codec: str = "mpeg4") -> None:
-    """The whole clip as a video file."""
-    with av.open(str(path), "w", format=container) as out:
+def write(path: Path, codec: str = "mpeg4", pixels: str = "yuv420p") -> None:
+    """The whole clip as a video file, of the kind that the path's ending names."""
+    with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        if codec == "mpeg4":
-            stream.bit_rate = 2_000_000
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *SIZE, pixels, 2_000_000
         for index in range(len(SHAPES) * SECONDS * RATE):
             out.mux(stream.encode(av.VideoFrame.from_image(frame(index))))
         out.mux(stream.encode())

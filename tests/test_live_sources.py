@@ -146,7 +146,7 @@ def test_what_cannot_be_opened_is_told_before_a_model_is_loaded(capsys):
 
 
 def test_an_instruction_that_speaks_while_an_answer_is_printed_waits_without_holding_it_up(clip, capsys):
-    """It speaks in the thread that makes the answer: to wait there for the printing to end would be to wait for ever."""
+    """It speaks in the thread that makes the answer: waiting there for its printing to end would last for ever."""
     args = argparse.Namespace(agree=1, watch=[], watch_change=[])
     watching = _Watching(args, parse_source(str(clip)), LiveSettings(), SamplingParams())
     with watching.printing:
