@@ -18,7 +18,6 @@ from torch import Tensor
 from clearsight.config import PRESETS, ModelConfig
 from clearsight.engine import Engine
 from clearsight.inputs import Grid, ModelInputs, SamplingParams, VisionPatches
-from clearsight.messages import Image, Message, Text
 from clearsight.model.hub import read_config, resolve
 from clearsight.model.quantize import load, quantize
 from clearsight.model.qwen2_vl import Qwen2VL
@@ -63,8 +62,7 @@ def nano(samples: int) -> dict[str, Any]:
 
 
 def prompt(processor: Processor, sample: Sample) -> ModelInputs:
-    message = Message("user", (Image(sample.picture), Text(sample.question)))
-    return processor.prepare([message]).inputs
+    return processor.prepare(sample.prompt, tools=sample.tools).inputs
 
 
 @torch.inference_mode()

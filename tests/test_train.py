@@ -118,7 +118,7 @@ def test_wilson_interval_against_published_values():
     # Brown, Cai and DasGupta (2001) and any table: 0 of 10 gives 0 to 0.278, 5 of 10 gives 0.237 to 0.763.
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-3)
-    assert score([("a", "a"), ("b", "c")]).accuracy == 0.5
+    assert score([1.0, 0.0]).accuracy == 0.5
 
 
 def test_the_shipped_card_is_about_held_out_samples():

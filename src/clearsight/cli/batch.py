@@ -16,13 +16,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from clearsight.cli.commands import load
 from clearsight.cli.options import UsageError, add_weights
 from clearsight.cli.output import bar
+
+if TYPE_CHECKING:
+    import httpx
 
 URLS = ("/v1/chat/completions", "/v1/completions")
 _ANSWERS = 128  # to one request: 16 plain prompts, 8 answers to each
@@ -164,6 +165,8 @@ def _may_be_torn(line: bytes) -> bool:
 
 
 async def _answer_all(args: argparse.Namespace, waiting: list[int], results: Results, progress: _Progress) -> None:
+    import httpx
+
     from clearsight.engine import EngineSettings
     from clearsight.server import ServerSettings, create_app
 

@@ -55,24 +55,24 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
-    _add_server(parser)
+    add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos; only headers are read")
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="count this too; may be repeated")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_model(parser)
+    add_model(parser)
     _add_prompt(parser)
 
 
@@ -81,14 +81,14 @@ def add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)"
     )
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
@@ -100,7 +100,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
+def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", metavar="URL", help="ask this OpenAI-compatible server; no model is loaded here")
     parser.add_argument("--key", metavar="KEY", help=f"the server's API key (also: {KEY_VARIABLE})")
     # A server has models of its own: only a name that was typed is asked of it.
@@ -121,7 +121,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
             videos.add_argument(flag, dest=name, type=kind, metavar="N", help=text)
 
 
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
+def add_sampling(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before TEXT; may be repeated")

@@ -1,5 +1,8 @@
 """How good a model is, measured through the same front door that users take."""
 
-from clearsight.eval.accuracy import Labelled, Score, evaluate, markdown_table, score, wilson
+from clearsight.eval.accuracy import Score, evaluate, replies, score, wilson
+from clearsight.eval.labelled import Labelled
+from clearsight.eval.metrics import METRICS, judge
+from clearsight.eval.report import markdown_table
 
-__all__ = ["Labelled", "Score", "evaluate", "markdown_table", "score", "wilson"]
+__all__ = ["METRICS", "Labelled", "Score", "evaluate", "judge", "markdown_table", "replies", "score", "wilson"]

@@ -6,13 +6,16 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
@@ -28,6 +31,8 @@ from clearsight.processor.tokenizer import Tokenizer
 from clearsight.processor.tools import check_format
 from clearsight.processor.video import FramePlan, fit_plans, plan_frames
 
+T = TypeVar("T")
+R = TypeVar("R")
 ToolLike = Tool | Mapping[str, Any]
 
 _ANSWER_SHARE = 16  # a video leaves this part of the context to the answer
@@ -165,7 +170,7 @@ class Processor:
         # An answer needs room for at least one token.
         if tokens + add_generation_prompt > limit:
             raise PromptTooLong(f"the prompt has {tokens} tokens; the limit of prompt and answer is {limit}")
-        patches = [self._patches(medium, salt, progress) for medium in plan.media_plans]
+        patches = _side_by_side(lambda medium: self._patches(medium, salt, progress), plan.media_plans)
         return Prepared(self._inputs(plan.chat, patches), plan.media, torch.tensor(plan.chat.supervised))
 
     def count(
@@ -271,8 +276,11 @@ class Processor:
             size = (medium.grid.h * self.image_settings.patch_size, medium.grid.w * self.image_settings.patch_size)
             frames = self.clips.frames(medium.opened, medium.plan.indices, size, salt, progress)
             return clip_patches(frames, medium.grid, self.image_settings)
-        decode = self.sandbox.decode if self.guard_pictures else Picture.decode
-        return image_patches(decode(medium.opened), medium.item.limits, self.image_settings)
+        return image_patches(self.decode(medium.opened), medium.item.limits, self.image_settings)
+
+    def decode(self, picture: Picture) -> Pillow.Image:
+        """RGB pixels of an opened picture, in a process of its own where pictures are guarded. Raises MediaError."""
+        return self.sandbox.decode(picture) if self.guard_pictures else picture.decode()
 
     def _inputs(self, chat: EncodedChat, patches: Sequence[VisionPatches]) -> ModelInputs:
         vision = VisionPatches.concatenate(patches) if patches else None
@@ -284,6 +292,14 @@ class Processor:
             vision=vision,
             vision_starts=tuple(start for start, _ in chat.runs),
         )
+
+
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` on each item, in their order, as many at once as there are processors: decoders and resizers are C."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from clearsight.inputs import ModelInputs
-from clearsight.messages import Image, Message, Text
 from clearsight.processor import Processor
 from clearsight.train.worlds import Sample, draw
 
@@ -46,14 +45,13 @@ class Batch:
 
 
 def encode(sample: Sample, processor: Processor, form: str) -> tuple[ModelInputs, Tensor]:
-    """One sample as model inputs with its supervised tokens marked."""
+    """One sample as model inputs with its supervised tokens marked.
+
+    form "caption": the only picture and the words of the judged turn; "chat": the whole conversation.
+    """
     if form == "caption":
         return processor.caption_inputs(sample.picture, sample.answer)
-    messages = [
-        Message("user", (Image(sample.picture), Text(sample.question))),
-        Message("assistant", (Text(sample.answer),)),
-    ]
-    prepared = processor.prepare(messages, add_generation_prompt=False)
+    prepared = processor.prepare(sample.messages, add_generation_prompt=False, tools=sample.tools)
     return prepared.inputs, prepared.supervised
 
 

@@ -6,22 +6,73 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image
+from PIL import Image as Pillow
+
+from clearsight.messages import Box, Image, Message, Part, Text, Tool
 
 Split = Literal["train", "test"]
+
+# How an answer is judged; the rules are in clearsight.eval.metrics.
+Metric = Literal["exact", "anls", "relaxed", "iou", "point-in-box", "tool-call", "characters"]
 
 # Sides are multiples of one merged token (facts, 3.2), so the processor's resize is the identity.
 CELL = 28
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One labelled picture: an RGB `picture` whose sides are multiples of 28, a question, its answer and the skill."""
+    """A labelled conversation about drawn pictures (RGB, sides multiples of 28).
 
-    picture: Image.Image
-    question: str
-    answer: str
+    messages: ends with an assistant turn; every assistant turn is right. tools: what may be called in it.
+    judged: index of the assistant turn that a model's answer is compared with, by `metric`.
+    region: with the metric "point-in-box", where a point is right.
+    """
+
+    messages: tuple[Message, ...]
     skill: str
+    metric: Metric = "exact"
+    tools: tuple[Tool, ...] = ()
+    judged: int = -1
+    region: Box | None = None
+
+    def __post_init__(self) -> None:
+        assert self.messages[-1].role == self.label.role == "assistant"
+        assert (self.region is None) == (self.metric != "point-in-box")
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What comes before the judged turn."""
+        return self.messages[: self.judged]
+
+    @property
+    def label(self) -> Message:
+        """The judged turn as it should be."""
+        return self.messages[self.judged]
+
+    @property
+    def picture(self) -> Pillow.Image:
+        """The only picture of a conversation that has one."""
+        (picture,) = (part.source for message in self.messages for part in message.parts if isinstance(part, Image))
+        return picture
+
+    @property
+    def question(self) -> str:
+        """The words of the last user turn before the judged one."""
+        return _words(next(message for message in reversed(self.prompt) if message.role == "user"))
+
+    @property
+    def answer(self) -> str:
+        """The words of the judged turn, without boxes and calls."""
+        return _words(self.label)
+
+
+def about(
+    picture: Pillow.Image, question: str, answer: str | tuple[Part, ...], skill: str, metric: Metric = "exact"
+) -> Sample:
+    """One question about one picture with its answer."""
+    parts = (Text(answer),) if isinstance(answer, str) else answer
+    messages = Message("user", (Image(picture), Text(question))), Message("assistant", parts)
+    return Sample(messages=messages, skill=skill, metric=metric)
 
 
 def belongs(text: str, split: Split) -> bool:
@@ -31,3 +82,7 @@ def belongs(text: str, split: Split) -> bool:
     """
     held_out = zlib.crc32(text.lower().encode()) % 10 == 0
     return len(text) < 3 or held_out == (split == "test")
+
+
+def _words(message: Message) -> str:
+    return "".join(part.text for part in message.parts if isinstance(part, Text))

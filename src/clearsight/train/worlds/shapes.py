@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from .ink import RGB, wear
-from .sample import CELL, Sample, Split
+from .sample import CELL, Sample, Split, about
 from .scene import COLOURS, SHAPES, Scene, Shape, article, colours_on, paint, pick_paper, place, plural, with_article
 from .wording import ask
 
@@ -24,7 +24,7 @@ Kind = tuple[str, str]  # shape, colour
 def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
     """A scene of 112 x 112 to 168 x 168 with coloured shapes; `level` 0..1 grows their number up to nine."""
     scene, question, answer, skill = pose(rng, split=split, level=level)
-    return Sample(wear(rng, paint(rng, scene)), question, answer, skill)
+    return about(wear(rng, paint(rng, scene)), question, answer, skill)
 
 
 def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, str, str, str]:

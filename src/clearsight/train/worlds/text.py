@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .fonts import cap_height, open_font, pick_font
 from .ink import background, ink_and_paper, plain_ink_and_paper, wear
-from .sample import CELL, Sample, Split, belongs
+from .sample import CELL, Sample, Split, about, belongs
 from .tokens import recase, short_text, token, words
 from .wording import ask
 
@@ -46,7 +46,7 @@ def draw_word(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
         return _no_shapes(rng, split, picture)
     specific = _specific_question(text, kind)
     question = specific if specific and rng.random() < 0.2 else "read"
-    return Sample(picture, ask(rng, question, split), text, "word")
+    return about(picture, ask(rng, question, split), text, "word")
 
 
 def draw_line(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
@@ -61,7 +61,7 @@ def draw_line(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
     picture = _crop(rng, text, font, (12, 22), _LINE_WIDTHS)
     if rng.random() < _NO_SHAPES_SHARE:
         return _no_shapes(rng, split, picture)
-    return Sample(picture, ask(rng, "read", split), text, "line")
+    return about(picture, ask(rng, "read", split), text, "line")
 
 
 def draw_page(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
@@ -78,12 +78,12 @@ def draw_page(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
     if len(lines) > 1 and rng.random() < 0.4:
         index = rng.randrange(len(lines))
         nth = ORDINALS[-1] if index == len(lines) - 1 and rng.random() < 0.5 else ORDINALS[index]
-        return Sample(picture, ask(rng, "read line", split, nth=nth), lines[index], "page")
-    return Sample(picture, ask(rng, "read", split), "\n".join(lines), "page")
+        return about(picture, ask(rng, "read line", split, nth=nth), lines[index], "page")
+    return about(picture, ask(rng, "read", split), "\n".join(lines), "page")
 
 
 def _no_shapes(rng: random.Random, split: Split, picture: Image.Image) -> Sample:
-    return Sample(picture, ask(rng, "no shapes", split), NO_SHAPES, "honesty")
+    return about(picture, ask(rng, "no shapes", split), NO_SHAPES, "honesty")
 
 
 def _specific_question(text: str, kind: str) -> str | None:
