@@ -136,7 +136,7 @@ def user_turn(args: argparse.Namespace, media: Sequence[str], texts: Sequence[st
     parts: list[dict[str, Any]] = []
     for source in media:
         kind, names = ("video", (*_AREAS, *_VIDEO)) if looks_like_video(source) else ("image", _AREAS)
-        wishes = {name: value for name in names if (value := getattr(args, name)) not in (None, False)}
+        wishes = {name: value for name in names if (value := getattr(args, name)) is not None and value is not False}
         parts.append({"type": kind, kind: source, **wishes})
     return {"role": "user", "content": parts + [{"type": "text", "text": text} for text in texts]}
 
