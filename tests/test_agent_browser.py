@@ -35,6 +35,7 @@ PAGES = {
     "/long": '<div style="height:3000px">top</div><a href="/two">far below</a>',
     "/alert": "<button style='font-size:40px' onclick=\"alert('hello')\">Say hello</button>",
     "/confirm": f"<button {BIG} onclick=\"document.body.style.background=confirm('Sure?')?'red':'blue'\">Go</button>",
+    "/tab-away": '<a href="http://elsewhere.test/" target="_blank" style="font-size:40px">In a new tab</a>',
     "/tab": '<a href="/two" target="_blank" style="font-size:40px">In a new tab</a>',
     "/file": '<a href="/download" style="font-size:40px">Fetch it</a>',
     "/away": '<a href="http://elsewhere.test/" style="font-size:40px">Elsewhere</a>',
@@ -333,7 +334,7 @@ def test_what_is_harmless_needs_none(operate, site):
     assert not asked
 
 
-@pytest.mark.parametrize("path", ["/away", "/script-away"])
+@pytest.mark.parametrize("path", ["/away", "/script-away", "/tab-away"])
 def test_other_sites_need_a_yes(operate, browser, site, path):
     events, *_ = operate(path, click())
     assert events[0].outcome.as_intended is False

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -79,6 +80,10 @@ class Browser:
         self._hidden: list[str] = []
         self._stack = contextlib.ExitStack()
         self._watchdog = Watchdog()
+        # Tabs that were asked for and are not there yet: those to follow, and those to close again.
+        self._awaited: list[str] = []
+        self._unwanted: list[str] = []
+        self._closing: list[Any] = []
         self._page: Any = None
         executable = executable or find_chromium()
         if executable is None:
@@ -112,7 +117,6 @@ class Browser:
             return bytes(self._page.screenshot(**wishes))
 
     def act(self, action: Action) -> Sequence[str]:
-        self._notes = []
         with self._answering(action.seconds):
             getattr(self, f"_{action.name.lower()}")(action)
             self._settle()
@@ -198,9 +202,15 @@ class Browser:
     # What the page does of itself
 
     def _new_page(self, page: Any) -> None:
-        if self._page is not None:
-            self._notes.append("a new tab opened")
-            self._follow(page)
+        if self._page is None:
+            return
+        if self._unwanted:
+            self._unwanted.pop()
+            self._closing.append(page)
+            return
+        del self._awaited[:1]
+        self._notes.append("a new tab opened")
+        self._follow(page)
 
     def _dialog(self, dialog: Any) -> None:
         kind, said = dialog.type, quoted(dialog.message)
@@ -213,12 +223,15 @@ class Browser:
     def _routed(self, route: Any) -> None:
         """Every request passes here: pages that may not be gone to, and changes nobody agreed to, are held back."""
         request = route.request
-        going = request.is_navigation_request() and not _inner(request)
+        frame = _frame(request)
+        going = request.is_navigation_request() and (frame is None or frame.parent_frame is None)
         wishes = [Request("go", request.url)] if going else []
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             wishes.append(Request("send", request.url))
         refused = next((wish for wish in wishes if not self._decided(wish)), None)
         with contextlib.suppress(Exception):
+            if going and frame is None:
+                (self._awaited if refused is None else self._unwanted).append(request.url)
             if refused is None:
                 route.continue_()
                 return
@@ -281,14 +294,27 @@ class Browser:
 
     def _settle(self) -> None:
         """Wait for the load that the action may have begun; a page that never ends loading is looked at as it is."""
-        self._page.wait_for_timeout(60)
+        from playwright.sync_api import Error
+
+        with contextlib.suppress(Error):
+            self._page.wait_for_timeout(60)
+        self._present()
+        deadline = time.monotonic() + _SETTLE
+        while (self._awaited or self._unwanted) and time.monotonic() < deadline:
+            self._page.wait_for_timeout(50)
+        self._awaited.clear()
+        self._unwanted.clear()
+        while self._closing:
+            self._closing.pop().close()
         with contextlib.suppress(Exception):
             self._page.wait_for_load_state("load", timeout=1000 * min(_SETTLE, self.seconds))
-        if self._page.is_closed():
-            open_pages = self._context.pages
-            if not open_pages:
+
+    def _present(self) -> None:
+        """Where the tab was closed, by itself or by the action, go on with the newest that is open."""
+        if self._page.is_closed() and self._page.context.browser.is_connected():
+            if not self._context.pages:
                 raise ScreenGone("the last tab was closed")
-            self._page = open_pages[-1]
+            self._page = self._context.pages[-1]
             self._notes.append("the tab was closed; an older one is shown")
 
     def _mark_fields(self, value: str) -> None:
@@ -309,6 +335,7 @@ class Browser:
             # Loading and settling have limits of their own; what takes longer than both hangs.
             limit = self.seconds + _SETTLE + 1 + more
             with self._watchdog.watching(limit):
+                self._present()
                 yield
         except Error as error:
             line = _first_line(error)
@@ -316,17 +343,17 @@ class Browser:
                 raise ScreenGone(f"the page did not answer for {limit:g} s") from error
             if not self._page.context.browser or not self._page.context.browser.is_connected():
                 raise ScreenGone("the browser is gone") from error
-            if "Timeout" in line or "timeout" in line:
+            if "Timeout " in line:
                 raise ScreenError(f"the page did not answer within {self.seconds:g} s") from error
             raise ScreenError(f"the page could not do it ({line})") from error
 
 
-def _inner(request: Any) -> bool:
-    """Whether a request comes from a frame inside a page; one that opens a tab has no frame yet, and raises."""
+def _frame(request: Any) -> Any:
+    """The frame that a request comes from; None for one that opens a tab, which has no frame yet."""
     try:
-        return request.frame.parent_frame is not None
+        return request.frame
     except Exception:
-        return False
+        return None
 
 
 def _first_line(error: Exception) -> str:
