@@ -19,8 +19,8 @@ from torch import Tensor
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
 from clearsight.media import DEFAULT_LIMITS, Frames, MediaLimits, Picture, open_frames, open_picture
-from clearsight.messages import Image, MessageLike, Tool, Video, parse_messages, parse_tools
-from clearsight.processor.chat import EncodedChat, chat_spans, encode
+from clearsight.messages import Image, MessageLike, Part, Text, Tool, Video, parse_messages, parse_tools
+from clearsight.processor.chat import EncodedChat, Span, chat_spans, document_spans, encode
 from clearsight.processor.image import ImageSettings, image_patches, plan_image, plan_video, video_patches
 from clearsight.processor.positions import mrope_positions
 from clearsight.processor.tokenizer import Tokenizer
@@ -169,14 +169,22 @@ class Processor:
 
         picture: any image source (see `Image`). The text and the end of text are supervised.
         """
-        item = Image(picture)
-        tokens, patches = self.config.tokens, self._patches(item, self._open(item))
-        pads = [tokens.image_pad] * patches.grids[0].tokens(self.config.vision.merge_size)
-        head = [tokens.vision_start, *pads, tokens.vision_end]
-        tail = [*self.tokenizer.encode(text), tokens.end_of_text]
-        learned = [False] * len(head) + [True] * len(tail)
-        chat = EncodedChat(head + tail, learned, [(1, patches.grids[0])])
-        return self._inputs(chat, [patches]), torch.tensor(learned)
+        return self.document_inputs([Image(picture), Text(text)])
+
+    def document_inputs(self, parts: Iterable[Part]) -> tuple[ModelInputs, Tensor]:
+        """Texts and media as they follow each other, without chat format, and the (T,) bool mask of supervised tokens.
+
+        All text and the end of text are supervised, but for the first token: nothing comes before it.
+        """
+        plan = self._plan_spans(document_spans(parts))
+        plan.chat.supervised[0] = False
+        patches = [self._patches(item, opened) for item, opened in plan.items]
+        return self._inputs(plan.chat, patches), torch.tensor(plan.chat.supervised)
+
+    def count_document(self, parts: Iterable[Part]) -> Count:
+        """The tokens and media that `document_inputs` would use, read from headers."""
+        plan = self._plan_spans(document_spans(parts))
+        return Count(len(plan.chat.ids), plan.media)
 
     def _plan(
         self,
@@ -193,6 +201,9 @@ class Processor:
             tools=parse_tools(tools),
             tool_format=check_format(tool_format),
         )
+        return self._plan_spans(spans)
+
+    def _plan_spans(self, spans: Iterable[Span]) -> _Plan:
         items: list[tuple[Image | Video, Picture | Frames]] = []
         media: list[MediaUse] = []
 
