@@ -15,9 +15,11 @@ from clearsight.cli.batch import add_batch, batch
 from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
+from clearsight.cli.merge import add_merge, merge
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
 from clearsight.cli.serve import add_serve, serve
+from clearsight.cli.train import add_train, train
 
 
 class Command(NamedTuple):
@@ -32,6 +34,8 @@ COMMANDS = {
     "count": Command("count the tokens of pictures and text, from headers alone", add_count, count),
     "batch": Command("answer a file of requests in OpenAI's batch form", add_batch, batch),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures", add_serve, serve),
+    "train": Command("fine-tune a model on your own data, or check the data", add_train, train),
+    "merge": Command("fold an adapter into its model's weights", add_merge, merge),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 

@@ -159,6 +159,7 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
+        adapter=args.adapter,
         random_weights=args.random_weights,
         **settings,
     )

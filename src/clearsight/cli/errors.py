@@ -14,6 +14,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     from clearsight.model.hub import ModelNotFound
     from clearsight.model.weights import WeightsError
     from clearsight.processor import PromptTooLong, TokenizerError
+    from clearsight.train.errors import TrainingError
 
     outside = UsageError, RemoteError, MediaError, MessageError
-    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError
+    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError, TrainingError

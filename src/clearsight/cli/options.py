@@ -76,6 +76,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def add_weights(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
+    parser.add_argument("--adapter", metavar="DIR", help="fold this LoRA adapter into the weights")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
     parser.add_argument(

@@ -9,6 +9,7 @@ from clearsight.media import MediaError, open_frames, open_picture
 from clearsight.messages import Image, MessageError, Video
 from clearsight.processor import Processor, PromptTooLong
 from clearsight.train.corpus import Collection, Corpus
+from clearsight.train.errors import UnusableData
 from clearsight.train.example import document, encode_record, truncate
 from clearsight.train.records import Record, RecordError
 
@@ -40,24 +41,19 @@ class Survey:
         return sum(size.tokens > 0 for size in self.sizes)
 
 
-class UnusableData(ValueError):
-    """Some samples cannot be used; the text counts them and shows the first."""
-
-
 def survey(
     corpus: Corpus,
     collection: Collection,
     processor: Processor,
     *,
-    decode: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Survey:
-    """Look at every sample. decode: its pixels too, not only the headers. progress: called with each number done."""
+    """Look at every sample, its pixels too: one that fails later would stop a run. progress: called for each with 1."""
     sizes: list[Size] = []
     problems: list[str] = []
     for index in range(len(collection)):
         try:
-            sizes.append(_examine(collection[index], corpus, processor, decode))
+            sizes.append(_examine(collection[index], corpus, processor))
         except (RecordError, MessageError, MediaError, PromptTooLong) as error:
             problems.append(f"{collection.place(index)}: {error}")
         except ValueError as error:
@@ -80,14 +76,13 @@ def usable_tokens(corpus: Corpus, found: Survey) -> list[int]:
     return found.tokens
 
 
-def _examine(record: Record, corpus: Corpus, processor: Processor, decode: bool) -> Size:
+def _examine(record: Record, corpus: Corpus, processor: Processor) -> Size:
     if corpus.form == "caption":
         count = processor.count_document(document(record.messages))
     else:
         count = processor.count(record.messages, add_generation_prompt=False, tools=record.tools)
     patches = sum(use.grid.patches for use in count.media)
-    if decode:
-        _decode(record, processor)
+    _decode(record, processor)
     if count.tokens <= corpus.max_tokens:
         return Size(count.tokens, patches)
     if not corpus.truncate:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from clearsight.processor import Processor
+from clearsight.train.errors import UnusableData
 from clearsight.train.example import Example, check_form, encode_record, pack, truncate
 from clearsight.train.records import Record
 from clearsight.train.source import Records
@@ -104,11 +105,11 @@ class PackedStream:
         return pack([self.example(index) for index in self.samples(number)])
 
     def example(self, index: int) -> Example:
-        """Sample `index` alone. Raises ValueError naming its place if it has become unusable."""
+        """Sample `index` alone. Raises UnusableData naming its place if it has become unusable."""
         try:
             whole = encode_record(self._collection[index], self.processor, self.corpus.form)
         except ValueError as error:
-            raise ValueError(f"{self._collection.place(index)}: {error}") from error
+            raise UnusableData(f"{self._collection.place(index)}: {error}") from error
         return truncate(whole, self.corpus.max_tokens, self.processor.config.vision.merge_size)
 
     def _plan(self, epoch: int) -> list[list[int]]:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from clearsight.model.qwen2_vl import Qwen2VL
-from clearsight.model.weights import empty_model
 from clearsight.processor import Processor
 from clearsight.train.average import Average
 from clearsight.train.check import survey, usable_tokens
@@ -25,7 +24,7 @@ from clearsight.train.costs import Learning, machine_peak, training_flops
 from clearsight.train.data import BatchStream, Stream, batches
 from clearsight.train.example import Example
 from clearsight.train.journal import Journal, plot_losses
-from clearsight.train.lora import LoraLinear, attach
+from clearsight.train.lora import LoraLinear, attach, skeleton
 from clearsight.train.optim import learning_rate, make_optimizers, set_learning_rate, set_trainable
 from clearsight.train.replica import Replica, joined
 from clearsight.train.sharded import Sharded
@@ -70,13 +69,13 @@ def run_stage(
     stream: Stream | None = None,
     evaluation: Evaluation | None = None,
     shard: bool = False,
-) -> None:
-    """Train `model` in place through `stage`; state lives in `folder` and a second call goes on where it stopped.
+) -> Qwen2VL:
+    """Train `model` in place through `stage` and return it; a second call goes on where the first stopped.
 
-    Under `torchrun` every process takes its share of each batch; the losses are those of one process. workers:
-    processes that make batches. stream: None makes the stage's own. evaluation: figures that are wanted every
-    `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes (FSDP2); the model
-    of each then is a part of the whole until the stage ends.
+    State and metrics live in `folder`. Under `torchrun` every process takes its share of each batch; the losses are
+    those of one process. workers: processes that make batches. stream: None makes the stage's own. evaluation: figures
+    that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
+    (FSDP2); what is returned then is a new, whole model on the first process, and of no use on the others.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rank, size = joined()
@@ -112,6 +111,7 @@ def run_stage(
     run.average.settle()
     if rank == 0:
         plot_losses(folder)
+    return whole_model(model, run.workers)
 
 
 def open_stream(processor: Processor, stage: Stage, packs: int) -> Stream:
@@ -223,7 +223,7 @@ def _evaluate(run: _Run, evaluation: Evaluation, journal: Journal | None, step: 
         if journal is None:
             return
         model.eval()
-        with torch.inference_mode(), _precision(run.stage, model.device):
+        with torch.inference_mode():
             figures = evaluation(model)
         model.train()
     journal.write({"step": step, **figures})
@@ -236,7 +236,7 @@ def whole_model(model: Qwen2VL, workers: Workers) -> Qwen2VL:
     tensors = {name: workers.whole(value.detach()) for name, value in model.named_parameters()}
     if workers.rank != 0:
         return model
-    whole = empty_model(model.config)
+    whole = skeleton(model)
     whole.load_state_dict(tensors, assign=True)
     return whole
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from clearsight.model.lora import Adapter, LoraLayer, matched
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.weights import empty_model
 from clearsight.train.stage import Lora
 
 _LANGUAGE = re.compile(r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
@@ -70,6 +71,17 @@ def attached(model: nn.Module, base: str | None) -> Adapter:
         },
         base,
     )
+
+
+def skeleton(model: Qwen2VL) -> Qwen2VL:
+    """A model of the same shape and with the same additions, without memory behind its parameters."""
+    empty = empty_model(model.config)
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            base = empty.get_submodule(name)
+            assert isinstance(base, nn.Linear)
+            _replace(empty, name, LoraLinear(base, module.lora_A.shape[0], module.scaling))
+    return empty
 
 
 def _chosen(name: str, lora: Lora) -> bool:

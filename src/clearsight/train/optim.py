@@ -23,12 +23,13 @@ def part_of(name: str) -> str:
 def set_trainable(model: nn.Module, stage: Stage) -> None:
     """Freeze the parts whose rate is 0 and, with LoRA, all weights that are not its own.
 
-    Parameters that learn are float32 from here on: small steps would be lost in less.
+    What learns is float32 from here on: small steps would be lost in less. Without LoRA everything is, so that frozen
+    and learning parts fit each other.
     """
     for name, parameter in model.named_parameters():
         chosen = stage.lora is None or name.endswith((".lora_A", ".lora_B"))
         parameter.requires_grad_(chosen and getattr(stage.rates, part_of(name)) > 0)
-        if parameter.requires_grad and parameter.dtype != torch.float32:
+        if chosen and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
 
 

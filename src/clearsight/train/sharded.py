@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.train.errors import TrainingError
 from clearsight.train.replica import joined
 
 
@@ -23,7 +24,7 @@ class Sharded:
 
     def __init__(self, model: Qwen2VL) -> None:
         if not (dist.is_available() and dist.is_initialized()):
-            raise ValueError("parameters can be shared out only between processes that torchrun has started")
+            raise TrainingError("--shard divides weights over processes; start them with torchrun")
         self.rank, self.size = joined()
         self._model = model
         for block in (*model.visual.blocks, *model.model.layers):

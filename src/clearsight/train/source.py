@@ -42,7 +42,7 @@ class Lines:
     def __getitem__(self, index: int) -> Any:
         with self._path.open("rb") as file:
             file.seek(self._starts[index][1])
-            return json.loads(file.readline())
+            return json.loads(file.readline().strip())
 
     def place(self, index: int) -> str:
         return f"line {self._starts[index][0]}"

@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.train.average import Average
+from clearsight.train.errors import StateError
 from clearsight.train.replica import Replica
 from clearsight.train.sharded import Sharded
 
 Workers = Replica | Sharded
-
-
-class StateError(ValueError):
-    """A checkpoint of training does not belong to this run; the text says why."""
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
