@@ -9,16 +9,17 @@ import torch
 from conftest import TINY as CONFIG
 from torch.nn import functional as F
 
-from clearsight.config import read_json
+from clearsight.config import PRESETS, read_json
 from clearsight.eval import score, wilson
 from clearsight.model.hub import resolve
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
+from clearsight.train import recipe
 from clearsight.train.data import BatchStream, Mix, batches, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
-from clearsight.train.stage import Stage
+from clearsight.train.stage import PARTS, Stage
 from clearsight.train.worlds import draw
 
 MIX = Mix(weights={"word": 0.5, "shapes": 0.5}, form="chat", level_start=0.2, ramp=4)
@@ -147,3 +148,13 @@ def test_the_shipped_card_is_about_held_out_samples():
     card = read_json(resolve("nano") / "card.json")
     assert {"word", "line", "page", "count", "colour", "shape"} <= card["by_skill"].keys()
     assert all(values["samples"] >= 50 for values in card["by_skill"].values())
+
+
+def test_the_three_stages_freeze_what_the_paper_freezes():
+    pairs = replace(MIX, form="caption")
+    stages = [make(CONFIG, pairs, 50) for make in (recipe.see, recipe.understand)] + [recipe.follow(CONFIG, MIX, 50)]
+    frozen = [{part for part in PARTS if getattr(one.rates, part) == 0} for one in stages]
+    assert frozen == [{"language"}, set(), {"vision"}]
+    assert recipe.peak_rate(PRESETS["7b"]) < recipe.peak_rate(PRESETS["2b"]) < recipe.peak_rate(CONFIG)
+    with pytest.raises(ValueError, match="follow"):
+        recipe.follow(CONFIG, pairs, 50)

@@ -75,7 +75,7 @@ def run_stage(
     State and metrics live in `folder`. Under `torchrun` every process takes its share of each batch; the losses are
     those of one process. workers: processes that make batches. stream: None makes the stage's own. evaluation: figures
     that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
-    (FSDP2); what is returned then is a new, whole model on the first process, and of no use on the others.
+    (FSDP2); what is returned then is a new, whole model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rank, size = joined()
@@ -230,12 +230,10 @@ def _evaluate(run: _Run, evaluation: Evaluation, journal: Journal | None, step: 
 
 
 def whole_model(model: Qwen2VL, workers: Workers) -> Qwen2VL:
-    """The model itself, or what all processes hold of it put together; on the first process alone if it is divided."""
+    """The model itself, or what all processes hold of it put together; every process must ask, and gets it."""
     if isinstance(workers, Replica):
         return model
     tensors = {name: workers.whole(value.detach()) for name, value in model.named_parameters()}
-    if workers.rank != 0:
-        return model
     whole = skeleton(model)
     whole.load_state_dict(tensors, assign=True)
     return whole
