@@ -180,6 +180,7 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
+        adapter=args.fold,
         random_weights=args.random_weights,
         **settings,
     )

@@ -89,9 +89,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
+    """Which model, and how it is held; fold: whether an adapter may become part of the weights."""
     add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
+    if fold:
+        parser.add_argument("--adapter", metavar="DIR", dest="fold", help="fold this LoRA adapter into the weights")
+    parser.set_defaults(fold=None)
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
     parser.add_argument(
