@@ -119,7 +119,7 @@ def test_the_command_names_what_is_wrong(capsys):
     assert main(["eval", "--worlds", "word,moon"]) == 2
     assert f"there is no world 'moon'; the worlds are {', '.join(WORLDS)}" in capsys.readouterr().err
     assert main(["eval", "--count", "0"]) == 2
-    assert "count is 0" in capsys.readouterr().err
+    assert "--count is 0" in capsys.readouterr().err
 
 
 def test_the_command_measures(capsys, tmp_path):

@@ -104,9 +104,9 @@ def test_the_label_is_right_by_its_own_metric_and_silence_is_wrong(world):
 def test_every_sample_becomes_a_supervised_sequence(world):
     processor = Processor.packaged("nano")
     for sample in drawn(world, "train")[:10]:
-        inputs, supervised = encode(sample, processor, "chat")
-        assert 2 <= int(supervised.sum()) < len(inputs.ids)
-        taught = processor.tokenizer.decode(inputs.ids[supervised].tolist(), skip_special=False)
+        example = encode(sample, processor, "chat")
+        assert 2 <= int(example.supervised.sum()) < example.tokens
+        taught = processor.tokenizer.decode(example.inputs.ids[example.supervised].tolist(), skip_special=False)
         assert sample.answer in taught
 
 
