@@ -12,7 +12,7 @@ from .names import names, person, pick
 from .questions import absent, phrase
 from .sample import Metric, Sample, Split, about, belongs
 from .sheet import Field, Sheet
-from .tokens import date, token
+from .tokens import token
 
 _ABSENT_SHARE = 0.08
 
@@ -51,7 +51,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     goods = pick(rng, "goods", split, count)
     prices = [_amount(rng, split) for _ in goods]
     tax = round(sum(prices) * rng.choice((0.05, 0.07, 0.1, 0.19, 0.2)), 2)
-    head = [Field("shop", pick(rng, "shop", split)[0]), Field("date", token(rng, "date", split))]
+    head = [Field("shop", pick(rng, "shop", split)[0]), Field("date", _day(rng, split))]
     optional = [
         Field("subtotal", f"{sum(prices):.2f}"),
         Field("tax", f"{tax:.2f}"),
@@ -123,6 +123,14 @@ def _cased(label: str, row: int, rows: int) -> str:
 
 def _is_amount(field: Field) -> bool:
     return field.name in ("subtotal", "tax", "total")
+
+
+def _day(rng: random.Random, split: Split) -> str:
+    """A date; what goes by that name among the tokens may also be a time of day or a year."""
+    while True:
+        day = token(rng, "date", split)
+        if len(day) > 5:
+            return day
 
 
 def _amount(rng: random.Random, split: Split) -> float:
@@ -217,7 +225,7 @@ _COLUMNS: dict[str, Callable[[random.Random, Split], str]] = {
     "city": lambda rng, split: pick(rng, "city", split)[0],
     "score": lambda rng, _: str(rng.randint(0, 100)),
     "price": lambda rng, split: f"{_amount(rng, split):.2f}",
-    "date": lambda rng, split: date(rng, split),
+    "date": _day,
     "room": lambda rng, _: str(rng.randint(1, 400)),
     "team": lambda rng, _: rng.choice(("red", "blue", "green", "yellow", "white", "black")),
     "code": lambda rng, split: token(rng, "code", split),
@@ -278,7 +286,7 @@ _CLOSINGS = ("Yours", "Best wishes", "Love", "Regards", "Sincerely")
 
 def _letter(rng: random.Random, split: Split, level: float) -> Page:
     reader, writer = pick(rng, "first", split, 2)
-    day, place = date(rng), pick(rng, "city", split)[0]
+    day, place = _day(rng, split), pick(rng, "city", split)[0]
     slots = rng.choice(names("goods", split)), str(rng.randint(2, 20)), pick(rng, "city", split)[0]
     body = [line.format(*slots) for line in rng.sample(_BODIES, 1 + rng.randint(0, round(2 * level)))]
     opening = rng.choice(("Dear", "Hello", "Hi"))
