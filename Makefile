@@ -4,10 +4,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEFINITION := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test check clean
+.PHONY: demo demo-agent test check soak clean
 
 demo: $(VENV)/.core
 	@$(PY) examples/demo.py
+
+# Needs Chromium as well; POLICY=nano lets the model in the box try instead of a script that knows the way.
+POLICY ?= oracle
+demo-agent: $(VENV)/.agent
+	@$(PY) examples/agent_demo.py --policy $(POLICY)
 
 test: check
 	$(PY) -m pytest
@@ -17,6 +22,12 @@ check: $(VENV)/.test
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+# MINUTES of mixed work on nano with flat memory, after a long random schedule on a tiny model.
+MINUTES ?= 60
+soak: $(VENV)/.test
+	CLEARSIGHT_SCHEDULE_STEPS=$$(( 1000 * $(MINUTES) )) $(PY) -m pytest tests/test_schedule_law.py
+	$(PY) benchmarks/soak.py --minutes $(MINUTES)
+
 clean:
 	rm -rf $(VENV)
 
@@ -25,6 +36,10 @@ $(VENV)/.core: $(DEFINITION)
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet -c constraints.txt setuptools
 	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.agent: $(VENV)/.core
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[agent]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-
-import uvicorn
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from clearsight.engine import EngineSettings
 from clearsight.media import MediaLimits
 from clearsight.server import ServerSettings, create_app
+from clearsight.server.run import server_for
 from clearsight.vlm import VLM
 
 CLOSED = MediaLimits(allow_files=False, allow_remote=False)
@@ -19,12 +20,15 @@ CLOSED = MediaLimits(allow_files=False, allow_remote=False)
 
 @contextlib.contextmanager
 def running(
-    settings: ServerSettings, engine: EngineSettings = EngineSettings(), media: MediaLimits = CLOSED
+    settings: ServerSettings,
+    engine: EngineSettings = EngineSettings(),
+    media: MediaLimits = CLOSED,
+    adapters: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Its address, while it runs."""
-    vlm = VLM.load("nano", settings=engine, media_limits=media)
-    config = uvicorn.Config(create_app(vlm, settings), port=0, log_level="error", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    vlm = VLM.load("nano", settings=engine, media_limits=media, adapters=adapters)
+    settings = replace(settings, grace_seconds=min(settings.grace_seconds, 1.0))
+    server = server_for(create_app(vlm, settings), settings, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -17,21 +17,18 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from clearsight.config import ConfigError
 from clearsight.inputs import Grid
-from clearsight.media import MediaError, open_frames
+from clearsight.media import MediaError
 from clearsight.messages import Limits
 from clearsight.processor.image import (
     ImageSettings,
     VideoBudget,
-    image_patches,
-    normalise,
-    patchify,
     plan_image,
     plan_video,
     smart_resize,
     target_size,
-    video_patches,
     video_target_size,
 )
+from clearsight.processor.patches import image_patches, normalise, pair_patches, patchify, video_patches
 
 FREE = Limits()
 RELEASED = ImageSettings()
@@ -282,6 +279,16 @@ def test_a_video_is_its_pairs_one_after_another() -> None:
     assert torch.equal(whole.pixels, torch.cat([pair.pixels for pair in pairs]))
 
 
+def test_a_slot_of_arrays_is_that_pair_in_a_video() -> None:
+    frames = [photograph(120, 160, seed) for seed in range(4)]
+    whole = video_patches(frames, FREE, RELEASED)
+    size = video_target_size(4, 120, 160, FREE, RELEASED)
+    slots = [pair_patches([np.asarray(frame) for frame in frames[at : at + 2]], size, RELEASED) for at in (0, 2)]
+    assert torch.equal(whole.pixels, torch.cat([slot.pixels for slot in slots]))
+    with pytest.raises(ValueError, match="1 to 2 frames, not 3"):
+        pair_patches(frames[:3], size, RELEASED)
+
+
 def test_an_odd_clip_repeats_its_last_frame() -> None:
     frames = [photograph(120, 160, seed) for seed in range(3)]
     odd, even = (video_patches(clip, FREE, RELEASED) for clip in (frames, [*frames, frames[-1]]))
@@ -295,12 +302,6 @@ def test_later_frames_take_the_size_of_the_first() -> None:
     resized = [frame.resize(size[::-1], Image.Resampling.BICUBIC) for frame in clip]
     fixed = Limits(resized_height=size[0], resized_width=size[1])
     assert torch.equal(video_patches(clip, FREE, RELEASED).pixels, video_patches(resized, fixed, RELEASED).pixels)
-
-
-def test_lazily_opened_frames_give_the_same_video() -> None:
-    clip = [photograph(120, 160, seed) for seed in range(3)]
-    lazy = video_patches(open_frames([np.asarray(frame) for frame in clip]), FREE, RELEASED)
-    assert torch.equal(lazy.pixels, video_patches(clip, FREE, RELEASED).pixels)
 
 
 def test_a_video_needs_frames() -> None:

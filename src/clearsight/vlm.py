@@ -7,23 +7,25 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
-from clearsight.engine import Constraint, Engine, EngineSettings, GenerationDefaults, Request
+from clearsight.engine import Engine, EngineSettings, GenerationDefaults, Request
 from clearsight.engine.constraints import Grammars
-from clearsight.inputs import SamplingParams
+from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
-from clearsight.model.lora import merge, read_adapter
+from clearsight.model.lora import read_adapter
 from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
 from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
+from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
 from clearsight.wishes import constraint_for
 
@@ -42,10 +44,11 @@ class Turn:
 class Stream:
     """Pieces of an answer as they are made; `reply` holds the whole once the iteration has ended."""
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
-        self.prepared = turn.prepared
-        self._reader = turn.reader
-        self._pieces = self._run(engine, turn)
+    def __init__(self, events: Generator[TokenEvent, None, None], prepared: Prepared, reader: AnswerReader) -> None:
+        """events: the tokens of the answer; closing them frees what they hold."""
+        self.prepared = prepared
+        self._reader = reader
+        self._pieces = self._run(events)
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -61,8 +64,8 @@ class Stream:
         """Stop answering and free what the request holds."""
         self._pieces.close()
 
-    def _run(self, engine: Engine, turn: Turn) -> Generator[str, None, None]:
-        with contextlib.closing(engine.run(turn.request)) as events:
+    def _run(self, running: Generator[TokenEvent, None, None]) -> Generator[str, None, None]:
+        with contextlib.closing(running) as events:
             for event in events:
                 yield from _texts(self._reader.push(event))
                 if self._reader.stopped:
@@ -85,6 +88,7 @@ class VLM:
         self.name = name
         self.processor = processor
         self.engine = engine
+        processor.context = min(processor.context, engine.capacity)
         self.default_sampling = default_sampling
         self._grammars: Grammars | None = None
         self._lock = threading.Lock()
@@ -101,41 +105,62 @@ class VLM:
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         quantize: str | None = None,
-        adapter: str | Path | None = None,
         random_weights: bool = False,
         seed: int = 0,
         settings: EngineSettings = EngineSettings(),
         media_limits: MediaLimits = DEFAULT_LIMITS,
+        adapters: Mapping[str, str | Path] = MappingProxyType({}),
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). adapter: the folder of
-        a LoRA adapter to fold into the weights. random_weights gives a
+        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives a
         preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
-        it is given.
+        it is given. adapters: LoRA adapter folders in PEFT's format by the names that requests choose them by.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
-        if random_weights:
-            config = preset_for(name)
-            model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
-            if quantize is not None:
-                quantize_model(model, quantize)
-            defaults = GenerationDefaults.from_json({}, config.tokens)
-            return cls(
-                name,
-                Processor.packaged(short_name(name) or name, media_limits),
-                Engine(model, defaults.stop_tokens, settings),
-                defaults.sampling,
-            )
+        vlm = (
+            cls._random(name, device, dtype, quantize, seed, settings, media_limits)
+            if random_weights
+            else cls._stored(name, device, dtype, quantize, settings, media_limits)
+        )
+        for adapter, folder in adapters.items():
+            vlm.engine.add_adapter(adapter, read_adapter(Path(folder)))
+        return vlm
+
+    @classmethod
+    def _random(
+        cls,
+        name: str,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+        quantize: str | None,
+        seed: int,
+        settings: EngineSettings,
+        media_limits: MediaLimits,
+    ) -> VLM:
+        config = preset_for(name)
+        model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
+        if quantize is not None:
+            quantize_model(model, quantize)
+        defaults = GenerationDefaults.from_json({}, config.tokens)
+        processor = Processor.packaged(short_name(name) or name, media_limits)
+        return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
+
+    @classmethod
+    def _stored(
+        cls,
+        name: str,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+        quantize: str | None,
+        settings: EngineSettings,
+        media_limits: MediaLimits,
+    ) -> VLM:
         folder = resolve(name)
         config = read_config(folder)
         defaults = _generation_defaults(folder, config)
         processor = Processor.from_folder(folder, config, media_limits)
-        model = load_model(folder, config, device=device, dtype=dtype, mode=None if adapter else quantize)
-        if adapter:
-            merge(model, read_adapter(Path(adapter)))
-            if quantize is not None:
-                quantize_model(model, quantize)
+        model = load_model(folder, config, device=device, dtype=dtype, mode=quantize)
         return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
     def start(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Turn:
@@ -156,12 +181,15 @@ class VLM:
         add_vision_id: bool = False,
         salt: bytes = b"",
         priority: int = 0,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Turn]:
         """`number` answers to the same prompt, ready to run; what is wrong raises here, before any model work.
 
         tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
         {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...}. salt: caches are shared
-        only under equal salts. A seed is that of the first answer; the others count on from it.
+        only under equal salts. adapter: the name of a loaded one, None for the plain model. progress: told of frames
+        read (see `Processor.prepare`). A seed is that of the first answer; the others count on from it.
         Raises MessageError, MediaError, PromptTooLong or GrammarError.
         """
         params = sampling or self.default_sampling
@@ -170,27 +198,42 @@ class VLM:
         # Before the pictures are touched: what cannot be obeyed is the cheapest to find.
         constraints = [constraint_for(self.grammars, *wishes) for _ in range(number)]
         offered = () if tool_choice == "none" else known
-        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
-        return [
-            self._turn(prepared, _counted(params, index), constraint, tool_format if offered else None, salt, priority)
+        prepared = self.processor.prepare(
+            messages,
+            add_vision_id=add_vision_id,
+            tools=offered,
+            tool_format=tool_format,
+            salt=salt,
+            progress=progress,
+        )
+        requests = [
+            Request(
+                inputs=prepared.inputs,
+                params=_counted(params, index),
+                salt=salt,
+                priority=priority,
+                constraint=constraint,
+                adapter=adapter,
+            )
             for index, constraint in enumerate(constraints)
         ]
+        return [self._turn(request, prepared, tool_format if offered else None) for request in requests]
 
-    def start_text(self, text: str, sampling: SamplingParams | None = None, *, salt: bytes = b"") -> Turn:
-        """A request to continue plain text, without chat format."""
-        return self._turn(self.processor.prepare_text(text), sampling or self.default_sampling, None, None, salt, 0)
-
-    def _turn(
+    def start_text(
         self,
-        prepared: Prepared,
-        params: SamplingParams,
-        constraint: Constraint | None,
-        tool_format: str | None,
-        salt: bytes,
-        priority: int,
+        text: str,
+        sampling: SamplingParams | None = None,
+        *,
+        salt: bytes = b"",
+        adapter: str | None = None,
     ) -> Turn:
-        request = Request(inputs=prepared.inputs, params=params, salt=salt, priority=priority, constraint=constraint)
-        return Turn(request, prepared, AnswerReader(self.processor.tokenizer, prepared, params, tool_format))
+        """A request to continue plain text, without chat format."""
+        prepared, params = self.processor.prepare_text(text), sampling or self.default_sampling
+        return self._turn(Request(inputs=prepared.inputs, params=params, salt=salt, adapter=adapter), prepared, None)
+
+    def _turn(self, request: Request, prepared: Prepared, tool_format: str | None) -> Turn:
+        reader = AnswerReader(self.processor.tokenizer, prepared, request.params, tool_format)
+        return Turn(request, prepared, reader)
 
     def grammars(self) -> Grammars:
         """What compiles constraints for this vocabulary; built at the first use."""
@@ -205,7 +248,8 @@ class VLM:
 
     def stream(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Stream:
         """Start an answer; options as for `start`, which raises here for what is wrong."""
-        return Stream(self.engine, self.start(messages, sampling, **options))
+        turn = self.start(messages, sampling, **options)
+        return Stream(self.engine.run(turn.request), turn.prepared, turn.reader)
 
     def chat(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Reply:
         """The whole answer at once; equal to the collected stream. Options as for `start`."""

@@ -16,12 +16,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from clearsight.cli.commands import load
 from clearsight.cli.options import UsageError, add_weights
+from clearsight.cli.output import bar
+
+if TYPE_CHECKING:
+    import httpx
 
 URLS = ("/v1/chat/completions", "/v1/completions")
 _ANSWERS = 128  # to one request: 16 plain prompts, 8 answers to each
@@ -163,6 +165,8 @@ def _may_be_torn(line: bytes) -> bool:
 
 
 async def _answer_all(args: argparse.Namespace, waiting: list[int], results: Results, progress: _Progress) -> None:
+    import httpx
+
     from clearsight.engine import EngineSettings
     from clearsight.server import ServerSettings, create_app
 
@@ -231,8 +235,9 @@ class _Progress:
 
     def show(self, done: int, failed: int) -> None:
         if self.live:
-            bar = ("█" * (30 * done // self.total)).ljust(30, "·")
-            print(f"\r{bar} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{bar(done, self.total)} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True
+            )
 
     def end(self, failed: int) -> None:
         fresh = self.total - self.before

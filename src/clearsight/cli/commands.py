@@ -17,7 +17,7 @@ from clearsight.cli.options import (
     system_turn,
     user_turn,
 )
-from clearsight.cli.output import note_nano, show, show_end, show_json, show_tree
+from clearsight.cli.output import FrameBar, note_nano, note_videos, show, show_end, show_json, show_tree, video_line
 
 if TYPE_CHECKING:
     from clearsight.cli.remote import RemoteStream
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def ask(args: argparse.Namespace) -> int:
     if not args.inputs or not args.inputs[-1].strip():
-        raise UsageError("the question is missing: clearsight ask PICTURE... QUESTION")
+        raise UsageError("the question is missing: clearsight ask FILE... QUESTION")
     *pictures, question = args.inputs
     if os.path.isfile(question):
         raise UsageError(f"the question is missing: the last argument {question!r} is a file")
@@ -38,6 +38,7 @@ def ask(args: argparse.Namespace) -> int:
         show_json({"model": answering.model, **_reply_data(stream.reply)})
         return 0
     note_answering(args, answering)
+    note_videos(stream)
     for piece in stream:
         show(piece)
     show_end(stream.reply)
@@ -49,7 +50,7 @@ def count(args: argparse.Namespace) -> int:
     from clearsight.vlm import load_processor
 
     if not args.pictures and not args.text:
-        raise UsageError("there is nothing to count: give a picture or --text")
+        raise UsageError("there is nothing to count: give a picture, a video or --text")
     processor = load_processor(short_name(args.model) or args.model)
     messages = [*system_turn(args), user_turn(args, args.pictures, args.text)]
     counted = processor.count(messages, add_vision_id=args.label_pictures)
@@ -59,6 +60,9 @@ def count(args: argparse.Namespace) -> int:
         show_json({"model": args.model, "tokens": counted.tokens, "context": context, "media": media})
         return 0
     for use in counted.media:
+        if use.kind == "video":
+            print(video_line(use))
+            continue
         print(
             f"{use.name}: {_sides(use.original_size)} pixels, used at {_sides(use.size)},"
             f" grid {_sides(use.grid)}, {use.tokens} tokens"
@@ -100,17 +104,21 @@ def info(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
-    """Report a bad picture or setting before a model is fetched and loaded, which can take long."""
+    """Report a bad picture, video or setting before a model is fetched and loaded, which can take long."""
     from clearsight.inputs import SamplingParams
-    from clearsight.media import is_remote, read_header
-    from clearsight.messages import Image, parse_messages
+    from clearsight.media import DEFAULT_LIMITS, Sandbox, is_remote, open_video, read_header
+    from clearsight.messages import Image, Video, parse_messages
 
+    sandbox = Sandbox(DEFAULT_LIMITS, workers=1)
     sampling_params(args, SamplingParams())
     for message in parse_messages(messages):
         for part in message.parts:
             # A remote picture is fetched once, when it is used.
             if isinstance(part, Image) and not is_remote(part.source):
                 read_header(part.source)
+            elif isinstance(part, Video) and not is_remote(part.source):
+                open_video(part.source, sandbox=sandbox)
+    sandbox.close()
 
 
 class Answering(NamedTuple):
@@ -123,6 +131,8 @@ class Answering(NamedTuple):
 def open_answering(args: argparse.Namespace) -> Answering:
     """Load the model or greet the server that the arguments name."""
     vision_id = args.label_pictures
+    if args.server is not None and args.adapter is not None:
+        raise UsageError("--adapter is for models loaded here; a server offers its adapters as models")
     if args.server is not None:
         from clearsight.cli.remote import RemoteModel
 
@@ -130,9 +140,12 @@ def open_answering(args: argparse.Namespace) -> Answering:
         wishes = sampling_wishes(args)
         return Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
     args.model = args.model or DEFAULT_MODEL
-    vlm = load(args)
+    adapters = {} if args.adapter is None else {args.adapter: args.adapter}
+    vlm = load(args, adapters=adapters)
     sampling = sampling_params(args, vlm.default_sampling)
-    return Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id))
+    reading = FrameBar()
+    options = {"add_vision_id": vision_id, "progress": reading.show, "adapter": args.adapter}
+    return Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, **options))
 
 
 def note_answering(args: argparse.Namespace, answering: Answering) -> None:
@@ -159,7 +172,6 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
-        adapter=args.adapter,
         random_weights=args.random_weights,
         **settings,
     )

@@ -7,6 +7,7 @@ from clearsight.cli.options import UsageError
 
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and understand; all else is our fault and shows its traceback."""
+    from clearsight.agent.screen.environment import ScreenGone
     from clearsight.cli.remote import RemoteError
     from clearsight.config import ConfigError
     from clearsight.media import MediaError
@@ -16,5 +17,5 @@ def user_errors() -> tuple[type[Exception], ...]:
     from clearsight.processor import PromptTooLong, TokenizerError
     from clearsight.train.errors import TrainingError
 
-    outside = UsageError, RemoteError, MediaError, MessageError
+    outside = UsageError, RemoteError, ScreenGone, MediaError, MessageError
     return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError, TrainingError

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clearsight.kernels import native_attention
+from clearsight.kernels.native_attention import Layout
+
 
 def attention_reference(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
     """Defines `packed_attention`: every segment alone, softmax in float32. Returns (T, H, C)."""
@@ -42,8 +45,10 @@ def _seen(queries: int, keys: int, device: torch.device) -> Tensor:
 def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
     """Attention inside each segment of a packed row. `lengths` add up to T. Returns (T, H, C).
 
-    Runs of neighbouring segments with equal length (the slots of a video, equal pictures) go as one batch.
+    In torch, runs of neighbouring segments with equal length (the slots of a video, equal pictures) go as one batch.
     """
+    if native_attention.supports(q_THC, k_TKC, v_TKC):
+        return native_attention.attend(q_THC, k_TKC, v_TKC, Layout(lengths, lengths), causal)
     outputs = []
     start = 0
     for length, count in _runs(lengths):

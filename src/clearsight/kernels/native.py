@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import torch  # loads its OpenMP library before ours, which then shares that thread pool
+import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +32,14 @@ _FLAGS = (
     "-std=gnu11",
     "-O3",
     "-fno-math-errno",
+    "-fno-tree-pre",  # with it gcc would carry the sums of linear.c through moves and the stack
     "-ffp-contract=off",
     "-fPIC",
     "-shared",
     "-pthread",
     "-fvisibility=hidden",
 )
-# From best to safest: some compilers know no -march=native, some systems have no OpenMP.
-_VARIANTS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
+_VARIANTS = (("-march=native",), ())  # some compilers know no -march=native
 _COMPILE_SECONDS = 120
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -73,6 +74,12 @@ def features() -> str:
 def number_format(dtype: torch.dtype) -> int | None:
     """The interface's code of a number format (`CS_F32`, `CS_BF16` in common.h); None if the kernels lack it."""
     return _KINDS.get(dtype)
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether the kernels may be given these: on the CPU, in a known format, with no gradient wanted."""
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return not wants_gradient and all(x.is_cpu for x in tensors) and number_format(tensors[0].dtype) is not None
 
 
 def threads() -> int:

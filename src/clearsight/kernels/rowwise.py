@@ -107,10 +107,7 @@ def rotate(x_THC: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 def _library_for(x: Tensor, other: Tensor) -> ctypes.CDLL | None:
     """The kernels, if they can serve these inputs."""
-    wants_gradient = torch.is_grad_enabled() and (x.requires_grad or other.requires_grad)
-    if wants_gradient or not x.is_cpu or native.number_format(x.dtype) is None:
-        return None
-    return _library()
+    return _library() if native.serves(x, other) else None
 
 
 @cache

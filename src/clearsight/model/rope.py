@@ -47,6 +47,15 @@ def mrope_table(positions: Tensor, config: TextConfig) -> Rope:
     return _table(positions.float()[axis].T * frequencies)
 
 
+def turn_keys(keys_TKC: Tensor, shift: Tensor, config: TextConfig) -> Tensor:
+    """Stored keys as they would be if each token stood `shift` (3, T) positions further on.
+
+    Rotations add up, so turning by the difference takes a key from its old position to the new one: exact but for one
+    rounding to the keys' dtype. Values know no position.
+    """
+    return rotate(keys_TKC, mrope_table(shift, config))
+
+
 def patch_coordinates(grid: Grid, merge: int, device: torch.device) -> Tensor:
     """(row, column) of every patch, (P, 2), in the merged-cell order of the pixel rows (facts, 5.2)."""
     rows = torch.arange(grid.h, device=device).view(grid.h // merge, 1, merge, 1)

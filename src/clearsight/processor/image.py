@@ -1,7 +1,7 @@
-"""Picture and video geometry, and pixels to patches: bit for bit what the reference's PIL processor computes.
+"""Picture settings and geometry: the sizes that the reference computes.
 
-Shapes: N frames, H and W pixels, C channels, P patches. Areas are in pixels. All sides returned are multiples of the
-factor, patch size x merge size (28 in every released model).
+Areas are in pixels. All sides returned are multiples of the factor, patch size x merge size (28 in every released
+model).
 """
 
 from __future__ import annotations
@@ -9,22 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
 
 from clearsight.config import ConfigError
-from clearsight.inputs import Grid, VisionPatches
+from clearsight.inputs import Grid
 from clearsight.media import MediaError
 from clearsight.messages import Limits
 
 MAX_RATIO = 200
-
-D = TypeVar("D", bound=np.generic)
-
 
 # --- settings ----------------------------------------------------------------------------------------------
 
@@ -175,7 +169,7 @@ def video_target_size(
     if num_frames < 1:
         raise MediaError("video: it has no frames")
     pair = settings.temporal_patch_size
-    share = budget.total_pixels / _padded(num_frames, pair) * pair
+    share = budget.total_pixels / padded(num_frames, pair) * pair
     low, cap = _meet(Limits(min_pixels=limits.min_pixels), budget.min_pixels, settings.max_pixels, settings)
     high = max(min(budget.max_pixels, share), int(low * 1.05))
     return _fit(height, width, limits, settings, low, min(high, cap))
@@ -200,7 +194,7 @@ def _meet(limits: Limits, low: int, high: float, settings: ImageSettings) -> tup
 
 def plan_image(height: int, width: int, limits: Limits, settings: ImageSettings) -> Grid:
     """The grid of a picture of the given size, before any pixel is touched. Raises MediaError."""
-    return _grid(1, target_size(height, width, limits, settings), settings)
+    return grid_of(1, target_size(height, width, limits, settings), settings)
 
 
 def plan_video(
@@ -212,92 +206,15 @@ def plan_video(
     budget: VideoBudget = VIDEO_BUDGET,
 ) -> Grid:
     """The grid of a video whose first frame has the given size. Raises MediaError."""
-    pairs = _padded(num_frames, settings.temporal_patch_size) // settings.temporal_patch_size
-    return _grid(pairs, video_target_size(num_frames, height, width, limits, settings, budget), settings)
+    pairs = padded(num_frames, settings.temporal_patch_size) // settings.temporal_patch_size
+    return grid_of(pairs, video_target_size(num_frames, height, width, limits, settings, budget), settings)
 
 
-def _grid(pairs: int, size: tuple[int, int], settings: ImageSettings) -> Grid:
+def grid_of(pairs: int, size: tuple[int, int], settings: ImageSettings) -> Grid:
+    """The grid of `pairs` temporal slots at a size (height, width) in pixels."""
     return Grid(pairs, size[0] // settings.patch_size, size[1] // settings.patch_size)
 
 
-def _padded(num_frames: int, pair: int) -> int:
+def padded(num_frames: int, pair: int) -> int:
     """A temporal patch spans a pair of frames, so an odd clip repeats its last one (facts, 4.4 and 13.9)."""
     return num_frames + -num_frames % pair
-
-
-# --- pixels ------------------------------------------------------------------------------------------------
-
-
-def image_patches(image: Image.Image, limits: Limits, settings: ImageSettings) -> VisionPatches:
-    """The patches of one RGB picture, which stands twice in time (facts, 3.4).
-
-    A page of 12.8 million pixels gives 308 MB of patches; beside them stand its 39 MB of resized bytes and 77 MB of
-    byte patches.
-    """
-    frame = _resize(image, target_size(image.height, image.width, limits, settings))
-    frames = np.broadcast_to(frame, (settings.temporal_patch_size, *frame.shape))
-    return _to_patches(frames, settings)
-
-
-def video_patches(
-    frames: Sequence[Image.Image], limits: Limits, settings: ImageSettings, budget: VideoBudget = VIDEO_BUDGET
-) -> VisionPatches:
-    """The patches of a video of RGB frames, all resized to one size chosen from the first (facts, 4.3 and 4.4).
-
-    Each frame is taken once, in order, and only its resized bytes are kept.
-    """
-    stack: npt.NDArray[np.uint8] | None = None
-    for index, frame in enumerate(frames):
-        if stack is None:
-            size = video_target_size(len(frames), frame.height, frame.width, limits, settings, budget)
-            stack = np.empty((_padded(len(frames), settings.temporal_patch_size), *size, 3), np.uint8)
-        stack[index] = _resize(frame, (stack.shape[1], stack.shape[2]))
-    if stack is None:
-        raise MediaError("video: it has no frames")
-    stack[len(frames) :] = stack[len(frames) - 1]
-    return _to_patches(stack, settings)
-
-
-def patchify(frames: npt.NDArray[D], settings: ImageSettings) -> npt.NDArray[D]:
-    """Frames (N, C, H, W) of any dtype as rows (P, C * 2 * 14 * 14), in reading order (facts, 3.4).
-
-    N must be a multiple of the temporal patch size, H and W of the factor. Slowest to fastest, rows run over frame
-    pair, merged row, merged column, inner row, inner column; numbers in a row over channel, frame, y, x.
-    """
-    count, channels, height, width = frames.shape
-    pair, factor = settings.temporal_patch_size, settings.factor
-    merge, patch = settings.merge_size, settings.patch_size
-    if count % pair or height % factor or width % factor:
-        raise ValueError(f"frames {frames.shape} cannot be cut in patches of {pair} x {factor} x {factor}")
-    cells = frames.reshape(count // pair, pair, channels, height // factor, merge, patch, width // factor, merge, patch)
-    rows: npt.NDArray[D] = cells.transpose(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, channels * pair * patch**2)
-    return rows
-
-
-def normalise(levels: npt.NDArray[np.uint8], settings: ImageSettings) -> npt.NDArray[np.float32]:
-    """Bytes (P, C, ...) to float32: (level / 255 - mean) / std by channel.
-
-    The reference multiplies by 1 / 255 in float64 and rounds to float32; for all 256 levels that is the float32
-    quotient, so no wide copy is needed.
-    """
-    shape = (3,) + (1,) * (levels.ndim - 2)
-    result: npt.NDArray[np.float32] = np.divide(levels, np.float32(255), dtype=np.float32)
-    result -= np.array(settings.mean, np.float32).reshape(shape)
-    result /= np.array(settings.std, np.float32).reshape(shape)
-    return result
-
-
-def _to_patches(frames: npt.NDArray[np.uint8], settings: ImageSettings) -> VisionPatches:
-    """Bytes (N, H, W, 3) to patches; they are cut while still bytes, a quarter of the traffic of floats."""
-    count, height, width, channels = frames.shape
-    rows = patchify(np.moveaxis(frames, -1, 1), settings)
-    pixels = normalise(rows.reshape(len(rows), channels, -1), settings).reshape(rows.shape)
-    grid = _grid(count // settings.temporal_patch_size, (height, width), settings)
-    return VisionPatches(torch.from_numpy(pixels), (grid,))
-
-
-def _resize(image: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Bytes (H, W, 3) of an RGB picture at (height, width): PIL's bicubic, antialiased, on bytes (facts, 13.6)."""
-    if image.mode != "RGB":
-        raise ValueError(f"a picture of mode {image.mode} must be made RGB first")
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from clearsight.messages import MessageError, Tool, ToolCall
@@ -75,9 +76,21 @@ def read_call(body: str, tool_format: str) -> ToolCall | None:
     return _read_function(body) if tool_format == "function" else _read_hermes(body)
 
 
+_BARE_POINT = re.compile(r"(?<=[:,\[])\s*(\(\s*-?\d+\s*,\s*-?\d+\s*\))(?=\s*[,}\]])")
+
+
+def _quote_points(text: str) -> str:
+    """Points as bare tuples, which the paper's body text prints and JSON does not know, as texts (facts, 8.2)."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return _BARE_POINT.sub(r' "\1"', text)
+    return text
+
+
 def _read_hermes(body: str) -> ToolCall | None:
     try:
-        data = json.loads(body)
+        data = json.loads(_quote_points(body))
         name, arguments = data["name"], data.get("arguments", {})
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return None
@@ -91,6 +104,6 @@ def _read_function(body: str) -> ToolCall | None:
     if not mark:
         return None
     try:
-        return ToolCall(name.strip(), arguments[: arguments.rfind("}") + 1].strip() or "{}")
+        return ToolCall(name.strip(), _quote_points(arguments[: arguments.rfind("}") + 1].strip()) or "{}")
     except MessageError:
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from clearsight.config import ConfigError
 from clearsight.engine import EngineFailed, EngineFull, RequestTooLarge
 from clearsight.engine.constraints import GrammarError
+from clearsight.live import LiveClosed, LiveFull
 from clearsight.media import MediaError
 from clearsight.messages import MessageError
 from clearsight.processor.processor import PromptTooLong
@@ -25,6 +27,19 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code, self.retry = status, message, param, code, retry
 
 
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """What every refusal looks like."""
+
+    error: ErrorDetail
+
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -37,7 +52,7 @@ def from_exception(error: BaseException) -> ApiError:
     """The refusal that an exception of the inner rooms stands for. Re-raises what is none."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, EngineFull):
+    if isinstance(error, (EngineFull, LiveFull)):
         return ApiError(429, str(error), code="overloaded", retry=2)
     if isinstance(error, (PromptTooLong, RequestTooLarge)):
         return ApiError(400, str(error), code="context_length_exceeded")
@@ -49,7 +64,7 @@ def from_exception(error: BaseException) -> ApiError:
         return ApiError(400, str(error), param="response_format")
     if isinstance(error, ValueError) and not isinstance(error, ConfigError):
         return ApiError(400, str(error))
-    if isinstance(error, EngineFailed):
+    if isinstance(error, (EngineFailed, LiveClosed)):
         return ApiError(503, str(error), retry=2)
     raise error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -31,7 +31,7 @@ def response_routes(service: Service) -> APIRouter:
     @router.post("/v1/responses")
     async def create(body: ResponsesRequest, request: Request) -> Response:
         """Answer `input`, after the conversation of `previous_response_id` if given."""
-        service.check_model(body.model)
+        adapter = service.check_model(body.model)
         salt: bytes = request.state.salt
         earlier = _earlier(store, salt, body.previous_response_id)
         messages: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ def response_routes(service: Service) -> APIRouter:
             system = [{"role": "system", "content": body.instructions}] if body.instructions else []
             params = translate.sampling(body, service.vlm.default_sampling, service.settings)
             options = translate.response_options(body)
-            return service.vlm.start([*system, *messages], params, salt=salt, **options)
+            return service.vlm.start([*system, *messages], params, salt=salt, adapter=adapter, **options)
 
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(service.admitted())
@@ -57,7 +57,7 @@ def response_routes(service: Service) -> APIRouter:
                 return done
 
             if body.stream:
-                return await streaming(stack, _stream(service, turn, draft, finish))
+                return await streaming(service, request, stack, _stream(service, turn, draft, finish))
             await service.while_connected(request, service.answer(turn))
             reply = turn.reader.reply
             return JSONResponse(finish(reply, _output(reply)))
@@ -152,7 +152,7 @@ def _item(kind: str, name: str | None = None, status: str = "completed") -> dict
     return {"id": name or f"{prefix}_{secrets.token_hex(12)}", "type": kind, "status": status}
 
 
-async def _stream(service: Service, turn: Turn, draft: dict[str, Any], finish: Any) -> AsyncIterator[str]:
+async def _stream(service: Service, turn: Turn, draft: dict[str, Any], finish: Any) -> AsyncGenerator[str, None]:
     """The events that the official client assembles into a response."""
     numbers = itertools.count()
     output: list[dict[str, Any]] = []

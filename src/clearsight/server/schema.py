@@ -96,10 +96,7 @@ class ResponsesRequest(Sampled):
     stream_options: Json | None = None
 
 
-class CountRequest(_Request):
-    model_config = ConfigDict(extra="ignore")
+class CountRequest(ChatRequest):
+    """A chat request as it would be sent; what does not change its cost is checked and left aside."""
 
-    messages: Annotated[list[Json], Field(min_length=1)]
-    tools: Annotated[list[Json], Field(max_length=128)] | None = None
-    tool_format: Literal["hermes", "function"] | None = None
-    add_vision_id: bool = False
+    model: Name | None = None  # type: ignore[assignment]  # there is but one to count for

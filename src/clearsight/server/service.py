@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fastapi import Request
@@ -30,32 +31,48 @@ class Service:
         self.settings = settings
         self.engine = AsyncEngine(vlm.engine)
         self.metrics = Metrics()
-        self._in_flight = 0
+        self.in_flight = 0
+        # Its own, so that slow addresses hold up nothing but other preparations.
+        self._threads = ThreadPoolExecutor(settings.preparing, "clearsight-prepare")
 
-    def check_model(self, name: str) -> None:
-        """Raises ApiError for a model that is not served."""
-        if name not in self.settings.names:
-            known = ", ".join(self.settings.names)
+    async def close(self) -> None:
+        """Take no more requests; answers under way get the grace time, then an error."""
+        await self.engine.close(self.settings.grace_seconds)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """What clients may ask for, and the adapter that it means: each name alone, and with ":" and an adapter's."""
+        names = self.settings.names
+        adapted = {f"{name}:{adapter}": adapter for name in names for adapter in self.vlm.engine.adapters}
+        return {**dict.fromkeys(names), **adapted}
+
+    def check_model(self, name: str) -> str | None:
+        """The adapter that the name asks for, if any. Raises ApiError for a model that is not served."""
+        models = self.models
+        if name not in models:
+            known = ", ".join(models)
             raise ApiError(404, f"the model {name!r} is not served here; the models are {known}",
                            param="model", code="model_not_found")  # fmt: skip
+        return models[name]
 
     @contextlib.asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Counts a request while it is prepared and answered. Raises ApiError when there are too many."""
-        if self._in_flight >= self.settings.max_in_flight:
+        if self.in_flight >= self.settings.max_in_flight:
             self.metrics.refused += 1
             limit = self.settings.max_in_flight
             raise ApiError(429, f"{limit} requests are under way, which is the limit", code="overloaded", retry=2)
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     async def prepare(self, make: Callable[[], T]) -> T:
         """Run preparation in a thread; what is wrong with the request becomes an ApiError."""
         try:
-            return await asyncio.to_thread(make)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, make)
         except Exception as error:
             raise from_exception(error) from error
 

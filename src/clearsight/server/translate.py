@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from clearsight.inputs import SamplingParams
+from clearsight.media import is_remote
 from clearsight.messages import MessageError
 from clearsight.server.errors import ApiError
 from clearsight.server.schema import ChatRequest, CompletionRequest, Generated, ResponsesRequest, Sampled
 from clearsight.server.settings import ServerSettings
 
+_LOW_PIXELS = 512 * 512
 _PLAIN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -75,6 +77,9 @@ def messages(items: Sequence[Mapping[str, Any]], settings: ServerSettings) -> li
     parts = sum(len(item["content"]) for item in items if isinstance(item.get("content"), list))
     if parts > settings.max_parts:
         raise MessageError(f"there are {parts} content parts; the limit is {settings.max_parts}")
+    remote = sum(map(_remote_addresses, items))
+    if remote > settings.max_remote:
+        raise MessageError(f"there are {remote} addresses to fetch; the limit of one request is {settings.max_remote}")
     return [
         {**item, "role": "system" if item.get("role") == "developer" else item.get("role"), "content": _content(item)}
         for item in items
@@ -82,30 +87,60 @@ def messages(items: Sequence[Mapping[str, Any]], settings: ServerSettings) -> li
 
 
 def _content(item: Mapping[str, Any]) -> Any:
-    """Over HTTP a picture is an address or a data: URL, whatever else Python callers may pass."""
+    """Over HTTP a picture or video is an address or a data: URL, whatever else Python callers may pass."""
     content = item.get("content")
     if not isinstance(content, list):
         return content
     return [_part(part) for part in content]
 
 
+def _remote_addresses(item: Mapping[str, Any]) -> int:
+    """How many texts in a message's parts are addresses that would have to be fetched."""
+    content = item.get("content")
+    texts = _texts_in([part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else [])
+    return sum(is_remote(text) for text in texts)
+
+
+def _texts_in(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Texts that may be addresses: everything but what is said."""
+    for part in parts:
+        for key, value in part.items():
+            if key not in ("text", "refusal", "type"):
+                values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+                yield from (text for text in values if isinstance(text, str))
+
+
 def _part(part: Any) -> Any:
     if not isinstance(part, Mapping):
         raise MessageError(f"a content part must be an object, not {type(part).__name__}")
     kind = part.get("type")
-    if kind in ("text", "image_url", "refusal"):
-        return {"type": "text", "text": part.get("refusal", "")} if kind == "refusal" else dict(part)
+    if kind == "refusal":
+        return {"type": "text", "text": part.get("refusal", "")}
+    if kind in ("text", "video_url"):
+        return dict(part)
+    if kind == "image_url":
+        image = part.get("image_url")
+        detail = image.get("detail") if isinstance(image, Mapping) else None
+        return {**_detail(detail), **part}
     if kind in ("input_text", "output_text"):
         return {"type": "text", "text": part.get("text")}
     if kind == "input_image":
         limits = {name: part[name] for name in ("min_pixels", "max_pixels") if name in part}
-        return {"type": "image_url", "image_url": {"url": part.get("image_url")}, **limits}
+        url = {"url": part.get("image_url")}
+        return {"type": "image_url", "image_url": url, **_detail(part.get("detail")), **limits}
     if kind == "video":
         frames = part.get("video")
-        if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-            raise MessageError("a video must be a list of addresses of its frames")
+        if not isinstance(frames, str) and not (isinstance(frames, list) and all(isinstance(f, str) for f in frames)):
+            raise MessageError("a video must be an address or a list of addresses of its frames")
         return dict(part)
-    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video")
+    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video_url")
+
+
+def _detail(wish: Any) -> dict[str, int]:
+    """OpenAI's word for how closely to look; `low` is what 512 x 512 pixels show. A part's own limits come first."""
+    if wish not in (None, "auto", "high", "low"):
+        raise MessageError(f"detail is {wish!r}; it must be auto, high or low")
+    return {"max_pixels": _LOW_PIXELS} if wish == "low" else {}
 
 
 def start_options(request: ChatRequest) -> dict[str, Any]:

@@ -189,8 +189,9 @@ def _settled(message: Message, locate: Callable[[str], str]) -> Message:
 
 
 def _located_video(video: Video, locate: Callable[[str], str]) -> Video:
-    frames = tuple(_source(frame, locate) for frame in video.frames)
-    return replace(video, frames=frames)
+    if isinstance(video.source, (list, tuple)):
+        return replace(video, source=tuple(_source(frame, locate) for frame in video.source))
+    return replace(video, source=_source(video.source, locate))
 
 
 def _source(source: Any, locate: Callable[[str], str]) -> Any:

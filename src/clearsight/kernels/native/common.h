@@ -1,4 +1,4 @@
-/* What every kernel file shares: the export mark, the thread helper and the 16-bit float conversions.
+/* What every kernel file shares: the export mark, the pool of threads and the 16-bit float conversions.
  *
  * Each exported function is named cs_*, takes plain pointers and sizes, and gets the number of threads as its last
  * argument. All .c files of this folder are compiled together into one library (see native.py). */
@@ -17,33 +17,16 @@
 #include <arm_neon.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #define CS_EXPORT __attribute__((visibility("default")))
 #define CS_INLINE static inline __attribute__((always_inline))
 
 /* Number formats that cross the interface. */
 enum { CS_F32 = 0, CS_BF16 = 1 };
 
-/* Put before a for loop with independent iterations: threads take `chunk` iterations at a time from a common counter,
- * so that a thread that is held up by other work on the machine holds nobody else up.
- * The pool is OpenMP's, which torch uses too: two pools on the same cores would fight for them. */
-#define CS_PRAGMA(text) _Pragma(#text)
-#ifdef _OPENMP
-#define cs_parallel_for(threads, chunk) CS_PRAGMA(omp parallel for schedule(dynamic, chunk) num_threads(threads))
-#define cs_thread_index() omp_get_thread_num()
-#else
-#define cs_parallel_for(threads, chunk)
-#define cs_thread_index() 0
-#endif
-
 /* Items begin..end-1 of a job; `worker` is below the job's number of threads and tells apart those at work at once. */
 typedef void cs_task(void *context, ptrdiff_t begin, ptrdiff_t end, int worker);
 
-/* Do all items of a job, `piece` at a time, on up to `threads` threads (pool.c). For short jobs; the loop helper above
- * costs more to start and to end. */
+/* Do all items of a job, `piece` at a time, on up to `threads` threads (pool.c). */
 void cs_run(cs_task *task, void *context, ptrdiff_t items, ptrdiff_t piece, int threads);
 
 CS_INLINE float cs_bf16_to_f32(uint16_t value) {

@@ -80,34 +80,53 @@ static void store(const float *levels, int group, int bits, uint8_t *data) {
                                 : (uint8_t)((int)levels[i + j] | (int)levels[i + STEP + j] << 4);
 }
 
+typedef struct {
+    const char *weight;
+    ptrdiff_t rows, columns, row_bytes;
+    int format, bits, group, tries;
+    const float *shrinks, *steps;
+    uint8_t *data, *zeros;
+    uint16_t *scales;
+} job_t;
+
+/* Group g of one output channel; channels from `rows` on fill up the last panel. */
+static void one_group(const job_t *job, ptrdiff_t channel, ptrdiff_t groups, ptrdiff_t g) {
+    float values[CS_MAX_GROUP], levels[CS_MAX_GROUP] = {0};
+    const int group = job->group;
+    const ptrdiff_t place = channel % PANEL, index = channel / PANEL * groups + g, start = g * group;
+    uint16_t *scale = job->scales + index * PANEL + place;
+    uint8_t *zero = job->zeros ? job->zeros + index * PANEL + place : NULL;
+    *scale = 0;
+    if (zero) *zero = 0;
+    if (channel < job->rows) {
+        int count = job->columns - start < group ? (int)(job->columns - start) : group;
+        cs_widen(job->weight + channel * job->row_bytes, job->format, start, count, values);
+        for (int i = count; i < group; i++) values[i] = 0.0f;
+        if (job->bits == 8)
+            eight_bits(values, group, scale, levels);
+        else
+            four_bits(values, group, job->shrinks, job->steps, job->tries, scale, zero, levels);
+    }
+    store(levels, group, job->bits, job->data + index * group * PANEL * job->bits / 8 + place * STEP);
+}
+
+static void quantise_channels(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
+    const job_t *job = context;
+    const ptrdiff_t groups = (job->columns + job->group - 1) / job->group;
+    (void)worker;
+    for (ptrdiff_t channel = begin; channel < end; channel++)
+        for (ptrdiff_t g = 0; g < groups; g++) one_group(job, channel, groups, g);
+}
+
 /* Quantise weight[rows][columns] (stride in numbers) into data, scales and, for 4 bits, zeros (linear.c has the
  * layout). shrinks and steps, `tries` of each: the parts of a 4-bit group's range to try, and the same over 15. */
 CS_EXPORT void cs_quantize_weight(const void *weight, int format, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride,
                                   int bits, int group, const float *shrinks, const float *steps, int tries,
                                   uint8_t *data, uint16_t *scales, uint8_t *zeros, int threads) {
-    const ptrdiff_t groups = (columns + group - 1) / group, panels = (rows + PANEL - 1) / PANEL;
-    const ptrdiff_t group_bytes = (ptrdiff_t)group * PANEL * bits / 8;
-    const ptrdiff_t item = cs_item_bytes(format);
-    cs_parallel_for(threads, 4)
-    for (ptrdiff_t channel = 0; channel < panels * PANEL; channel++) {
-        const ptrdiff_t place = channel % PANEL;
-        for (ptrdiff_t g = 0; g < groups; g++) {
-            float values[CS_MAX_GROUP], levels[CS_MAX_GROUP] = {0};
-            const ptrdiff_t index = channel / PANEL * groups + g, start = g * group;
-            uint16_t *scale = scales + index * PANEL + place;
-            uint8_t *zero = zeros ? zeros + index * PANEL + place : NULL;
-            *scale = 0;
-            if (zero) *zero = 0;
-            if (channel < rows) {
-                int count = columns - start < group ? (int)(columns - start) : group;
-                cs_widen((const char *)weight + channel * stride * item, format, start, count, values);
-                for (int i = count; i < group; i++) values[i] = 0.0f;
-                if (bits == 8)
-                    eight_bits(values, group, scale, levels);
-                else
-                    four_bits(values, group, shrinks, steps, tries, scale, zero, levels);
-            }
-            store(levels, group, bits, data + index * group_bytes + place * STEP);
-        }
-    }
+    job_t job = {
+        .weight = weight, .rows = rows, .columns = columns, .row_bytes = stride * cs_item_bytes(format),
+        .format = format, .bits = bits, .group = group, .tries = tries, .shrinks = shrinks, .steps = steps,
+        .data = data, .zeros = zeros, .scales = scales,
+    };
+    cs_run(quantise_channels, &job, (rows + PANEL - 1) / PANEL * PANEL, 4, threads);
 }

@@ -1,0 +1,61 @@
+"""Watch a policy work in the demo shop: `python examples/agent_demo.py --policy oracle --tasks 4`.
+
+The oracle knows the way: it looks into the page, not at the picture, and is here to show what a run looks like. `nano`
+is the model in the box, which has not learned to act yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from clearsight.agent import AgentLimits
+from clearsight.agent.screen import Ended
+from clearsight.agent.screen.view import lines_of
+from clearsight.agent.shop import Chance, Oracle, Tasks, draw_task
+
+KINDS = ("search_add", "message", "remove", "buy", "language", "cheapest")
+ABOUT = {
+    "oracle": "a script that knows the way and looks into the page; no model is at work here",
+    "nano": "the model in the box, looking at the pictures; it has not been trained to act",
+    "chance": "random clicks, for comparison",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", choices=tuple(ABOUT), default="oracle")
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--record", type=Path, default=Path("agent-demo"), help="where the records go")
+    parser.add_argument("--headed", action="store_true", help="show the browser's window")
+    args = parser.parse_args()
+    options: dict[str, Any] = {}
+    if args.policy == "nano":
+        from clearsight import VLM, SamplingParams
+
+        vlm = VLM.load("nano")
+        options = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
+    policies = {
+        "oracle": Oracle,
+        "nano": lambda browser, task: vlm,
+        "chance": lambda browser, task: Chance(task.seed),
+    }
+    print(f"policy: {args.policy} ({ABOUT[args.policy]})")
+    solved = 0
+    with Tasks(headless=not args.headed) as tasks:
+        for number in range(args.tasks):
+            task = draw_task(KINDS[number % len(KINDS)], args.seed + number, "test")
+            folder = args.record / f"{number + 1}-{task.name}"
+            print(f"\ntask: {task.text}")
+            for event in tasks.steps(task, policies[args.policy], record=folder, **options):
+                print(lines_of(event), flush=True)
+                if isinstance(event, Ended):
+                    solved += (good := task.solved(task.state))
+                    print(f"solved, by the shop's state: {'yes' if good else 'no'}; record: {folder / 'record.html'}")
+    print(f"\n{solved} of {args.tasks} tasks solved")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+/* What attention.c's parts share: the shapes of a job, and the constants of its walk. */
+#ifndef CS_ATTENTION_H
+#define CS_ATTENTION_H
+
+#include "common.h"
+
+#if defined(CS_AVX512) && defined(__AVX512BF16__) && defined(__AVX512DQ__)
+#define CS_ATTENTION 1
+
+enum {
+    STEP = 64,          /* keys of one step: four vectors of scores for each row */
+    ROWS = 120,         /* rows of one tile, a multiple of 5 and 6 */
+    GROUP = 6,          /* rows whose scores are held in registers at once */
+    SPLIT = 512,        /* keys of one part when few rows are split along the keys */
+    MAX_CHANNELS = 256,
+    SLACK = 8,
+    SCRATCH = 16 << 20, /* bytes of repacked keys and values held at once */
+};
+#define NOTHING_SEEN (-1e30f)
+#define ALIGNED __attribute__((aligned(64)))
+
+typedef struct {
+    int64_t token, head;
+} strides_t;
+
+/* One segment or conversation. The rows of key i are at (table ? table[i / block] : 0) * block_stride + ... */
+typedef struct {
+    const uint16_t *q, *k, *v;
+    uint16_t *out;
+    const int32_t *table;
+    int length, context;
+} sequence_t;
+
+typedef struct {
+    strides_t q, k, v, out;
+    int64_t k_block, v_block; /* strides of the pool's blocks */
+    int block;                /* keys in a block; 0 where keys lie in one run */
+    int heads, kv_heads, channels, causal;
+    float scale;
+} shape_t;
+
+/* What a thread works on: rows of one kv head over a range of keys. */
+typedef struct {
+    int sequence, kv_head, row, rows, key, keys;
+    const uint16_t *packed; /* repacked keys of the whole sequence, or NULL: repack on the fly */
+    float *partial;         /* where an unfinished result goes, or NULL */
+} task_t;
+
+/* The state of one tile. Sums are kept as 16 partial ones. */
+typedef struct {
+    ALIGNED float out[ROWS * MAX_CHANNELS];
+    ALIGNED float sums[ROWS][16];
+    ALIGNED uint16_t weights[GROUP * STEP], k[STEP * MAX_CHANNELS], v[STEP * MAX_CHANNELS], q[ROWS * MAX_CHANNELS];
+    float maximum[ROWS], bound[ROWS];
+    int limit[ROWS]; /* the first key a row may not see */
+} tile_t;
+
+CS_INLINE __mmask16 lanes_below(int count) {
+    return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
+}
+
+#endif
+
+#endif
