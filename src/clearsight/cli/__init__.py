@@ -21,6 +21,7 @@ from clearsight.cli.merge import add_merge, merge
 from clearsight.cli.operate import add_operate, operate
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
+from clearsight.cli.quantize import add_quantize, quantize
 from clearsight.cli.serve import add_serve, serve
 from clearsight.cli.train import add_train, train
 
@@ -42,6 +43,7 @@ COMMANDS = {
     "train": Command("fine-tune a model on your own data, or check the data", add_train, train),
     "merge": Command("fold an adapter into its model's weights", add_merge, merge),
     "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
+    "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
@@ -78,7 +80,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:<7} {command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<8} {command.help}" for name, command in COMMANDS.items())
     parser = Parser(
         prog="clearsight",
         description="Look at pictures and answer, with Qwen2-VL models.",

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +60,14 @@ class MediaUse:
     times: tuple[float, ...] | None = None
     duration: float | None = None
     note: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = asdict(self)
+        return found if self.kind == "video" else {key: found[key] for key in found if key not in _OF_VIDEOS}
+
+
+_OF_VIDEOS = ("times", "duration", "note")
 
 
 @dataclass(frozen=True, slots=True)
