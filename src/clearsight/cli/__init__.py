@@ -40,10 +40,10 @@ COMMANDS = {
     "live": Command("watch a camera, screen, stream or file and answer meanwhile", add_live, live),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures and videos", add_serve, serve),
     "operate": Command("do a task in a browser or on an Android device, watched and recorded", add_operate, operate),
-    "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
-    "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
     "train": Command("fine-tune a model on your own data, or check the data", add_train, train),
     "merge": Command("fold an adapter into its model's weights", add_merge, merge),
+    "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
+    "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
