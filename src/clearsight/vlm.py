@@ -23,7 +23,7 @@ from clearsight.model.hub import preset_for, read_config, resolve, short_name
 from clearsight.model.lora import read_adapter
 from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
-from clearsight.model.weights import WeightsError, random_model
+from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
 from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
@@ -118,15 +118,13 @@ class VLM:
         it is given. adapters: LoRA adapter folders in PEFT's format by the names that requests choose them by.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
-        if random_weights and adapter is not None:
-            raise WeightsError(f"adapter {str(adapter)!r} cannot be folded into random weights")
         vlm = (
             cls._random(name, device, dtype, quantize, seed, settings, media_limits)
             if random_weights
-            else cls._stored(name, device, dtype, quantize, adapter, settings, media_limits)
+            else cls._stored(name, device, dtype, quantize, settings, media_limits)
         )
-        for chosen_by, folder in adapters.items():
-            vlm.engine.add_adapter(chosen_by, read_adapter(Path(folder)))
+        for adapter, folder in adapters.items():
+            vlm.engine.add_adapter(adapter, read_adapter(Path(folder)))
         return vlm
 
     @classmethod
@@ -155,7 +153,6 @@ class VLM:
         device: str | torch.device,
         dtype: torch.dtype | None,
         quantize: str | None,
-        adapter: str | Path | None,
         settings: EngineSettings,
         media_limits: MediaLimits,
     ) -> VLM:

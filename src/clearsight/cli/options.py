@@ -91,8 +91,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
-    """Which model, and how it is held; fold: whether an adapter may become part of the weights."""
+def add_weights(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")

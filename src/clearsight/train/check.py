@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from clearsight.media import MediaError, open_picture
 from clearsight.messages import Image, MessageError, Video
 from clearsight.processor import Processor, PromptTooLong
-from clearsight.processor.video import plan_frames
 from clearsight.train.corpus import Collection, Corpus
 from clearsight.train.errors import UnusableData
 from clearsight.train.example import document, encode_record, truncate
