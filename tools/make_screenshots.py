@@ -58,13 +58,16 @@ def main() -> None:
             page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
             page.goto(address)
             page.wait_for_selector("#examples img")
-            page.screenshot(path=out / f"page-{name}-empty.png")
-            talk(page)
+            if name == "light":
+                page.screenshot(path=out / "page-empty.png")
+            if name != "dark":
+                talk(page)
+            else:
+                page.evaluate(BOXED)
+                page.reload()
+                page.wait_for_selector("rect")
+                page.evaluate("scrollTo(0, 0)")
             page.screenshot(path=out / f"page-{name}.png")
-            page.evaluate(BOXED)
-            page.reload()
-            page.wait_for_selector("rect")
-            page.screenshot(path=out / f"page-{name}-boxes.png")
         browser.close()
 
 

@@ -12,15 +12,23 @@ let turns = [];
 let running = null; // what stops the answer under way
 
 const recount = () => waiting.recount(turns, settings);
-waiting.tray.changed = recount;
+waiting.tray.changed = () => {
+  recount();
+  showEnd();
+};
 
 // --- conversation ---------------------------------------------------------------------------------------------
+
+function showEnd() {
+  $("turns").lastElementChild?.scrollIntoView({ block: "end" });
+}
 
 function showAll() {
   $("turns").replaceChildren(...turns.map(turnElement));
   turns.forEach((turn, index) => drawNotes(turn, $("turns").children[index]));
   $("empty").hidden = turns.length > 0;
   showActions();
+  showEnd();
 }
 
 function add(turn) {
@@ -28,7 +36,7 @@ function add(turn) {
   const element = turnElement(turn);
   $("turns").append(element);
   $("empty").hidden = true;
-  element.scrollIntoView({ block: "end" });
+  showEnd();
   return element;
 }
 
@@ -75,7 +83,7 @@ async function answer() {
   fill(element, turn);
   await drawNotes(turn, element);
   showActions();
-  element.scrollIntoView({ block: "end" });
+  showEnd();
   if (!(await saveTurns(turns))) showNotice("This browser has no room to keep the conversation.");
   recount();
 }
