@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from fastapi import FastAPI
 
@@ -21,10 +22,13 @@ CLOSED = MediaLimits(allow_files=False, allow_remote=False)
 
 @contextlib.contextmanager
 def running(
-    settings: ServerSettings, engine: EngineSettings = EngineSettings(), media: MediaLimits = CLOSED
+    settings: ServerSettings,
+    engine: EngineSettings = EngineSettings(),
+    media: MediaLimits = CLOSED,
+    adapters: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Its address, while it runs."""
-    vlm = VLM.load("nano", settings=engine, media_limits=media)
+    vlm = VLM.load("nano", settings=engine, media_limits=media, adapters=adapters)
     settings = replace(settings, grace_seconds=min(settings.grace_seconds, 1.0))
     with listening(create_app(vlm, settings), settings) as address:
         yield address
