@@ -64,7 +64,7 @@ def count(args: argparse.Namespace) -> int:
     counted = processor.count(messages, add_vision_id=args.label_pictures)
     context = processor.config.text.max_positions
     if args.json:
-        media = [asdict(use) for use in counted.media]
+        media = [use.data() for use in counted.media]
         show_json({"model": args.model, "tokens": counted.tokens, "context": context, "media": media})
         return 0
     for use in counted.media:
@@ -180,6 +180,7 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
+        adapter=args.fold,
         random_weights=args.random_weights,
         **settings,
     )
@@ -190,7 +191,7 @@ def _reply_data(reply: Reply) -> dict[str, Any]:
         "text": reply.text,
         "finish_reason": reply.finish_reason,
         "usage": {**asdict(reply.usage), "total_tokens": reply.usage.total_tokens},
-        "media": [asdict(use) for use in reply.media],
+        "media": [use.data() for use in reply.media],
         "annotations": [asdict(note) for note in reply.annotations],
     }
 

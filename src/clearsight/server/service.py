@@ -58,7 +58,7 @@ class Service:
         return models[name]
 
     def check(self, body: Sampled) -> str | None:
-        """Refuse what needs no work to refuse; returns the adapter that the model's name asks for. Raises ApiError."""
+        """Refuses what can be refused without any work, by ApiError. Returns the adapter that is asked for, if any."""
         adapter = None if body.model is None else self.check_model(body.model)
         n, most = getattr(body, "n", None) or 1, self.settings.max_n
         if n > most:
