@@ -1,6 +1,6 @@
-import { asCurl, asPython, chat, count, models, requestBody } from "./api.js";
+import { asCurl, asPython, chat, count, isVideo, models, requestBody } from "./api.js";
 import { loadSettings, loadTurns, saveSettings, saveTurns } from "./keep.js";
-import { annotate, examplePicture, figure, fill, make, turnElement } from "./view.js";
+import { annotate, examplePicture, figure, fill, make, medium, turnElement } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const settings = loadSettings();
@@ -84,7 +84,7 @@ function take(turn, chunk) {
 
 /** Boxes are drawn on a copy of the picture they belong to, beside the answer. */
 async function drawNotes(turn, element) {
-  const pictures = turns.flatMap((other) => other.pictures ?? []);
+  const pictures = turns.flatMap((other) => other.pictures ?? []).filter((url) => !isVideo(url));
   for (const image of new Set((turn.notes ?? []).map((note) => note.image))) {
     if (!pictures[image]) continue;
     const holder = figure(pictures[image]);
@@ -101,10 +101,16 @@ function setBusy(busy) {
 
 // --- pictures -------------------------------------------------------------------------------------------------
 
+const LARGEST = 45_000_000; // bytes; a request may have 64 MiB, and base64 adds a third
+
 async function addFiles(files) {
   for (const file of files) {
-    if (!file.type.startsWith("image/")) {
-      showNotice(`${file.name || "That"} is not a picture.`);
+    if (!/^(image|video)\//.test(file.type)) {
+      showNotice(`${file.name || "That"} is neither a picture nor a video.`);
+      continue;
+    }
+    if (file.size > LARGEST) {
+      showNotice(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; the page sends up to ${LARGEST / 1e6} MB.`);
       continue;
     }
     waiting.push(await asUrl(file));
@@ -125,14 +131,20 @@ function asUrl(file) {
 
 function showTray() {
   $("tray").replaceChildren(...waiting.map((url, index) => {
-    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove picture ${index + 1}` });
+    const kind = isVideo(url) ? "video" : "picture";
+    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove ${kind} ${index + 1}` });
     remove.onclick = () => {
       waiting.splice(index, 1);
       showTray();
       recount();
     };
-    return make("li", {}, make("img", { src: url, alt: `picture ${index + 1}` }), remove);
+    return make("li", {}, medium(url, `${kind} ${index + 1}`), remove);
   }));
+}
+
+function seenAt(use) {
+  const size = use.size.join(" × ");
+  return use.kind === "video" ? `${use.frames} frames of ${size}${use.note ? " (made to fit)" : ""}` : size;
 }
 
 /** Say what the next question costs, before it is sent. */
@@ -147,7 +159,7 @@ function recount() {
     try {
       const body = requestBody([...turns, { role: "user", text, pictures: waiting }], settings);
       const found = await count(body, settings);
-      const sizes = found.media.slice(found.media.length - waiting.length).map((use) => use.size.join(" × "));
+      const sizes = found.media.slice(found.media.length - waiting.length).map(seenAt);
       const seen = sizes.length ? ` · seen at ${sizes.join(", ")}` : "";
       $("cost").textContent = `${found.tokens} of ${found.context} tokens${seen}${found.fits ? "" : " · too long"}`;
     } catch (error) {
