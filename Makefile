@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEFINITION := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo demo-live demo-agent test check clean
+.PHONY: demo demo-live demo-agent test check soak clean
 
 demo: $(VENV)/.core
 	@$(PY) examples/demo.py
@@ -24,6 +24,12 @@ check: $(VENV)/.test
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+# MINUTES of mixed work on nano with flat memory, after a long random schedule on a tiny model.
+MINUTES ?= 60
+soak: $(VENV)/.test
+	CLEARSIGHT_SCHEDULE_STEPS=$$(( 1000 * $(MINUTES) )) $(PY) -m pytest tests/test_schedule_law.py
+	$(PY) benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV)

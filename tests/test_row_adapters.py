@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference import TINY, make_inputs, tiny_model
-from torch import nn
+from reference import TINY, make_inputs, random_adapter, tiny_model
 
 from clearsight.engine import Engine, EngineSettings, Request
 from clearsight.inputs import Grid, SamplingParams
@@ -18,23 +17,7 @@ from clearsight.model.weights import WeightsError
 SETTINGS = EngineSettings(kv_bytes=2**22, block_size=4)
 LAYOUTS = ([7], [3, Grid(1, 4, 6), 5], [Grid(2, 4, 4), 9])
 KINDS = {"both": ("visual.", "model."), "words": ("model.",), "eyes": ("visual.",)}
-
-
-def make_adapter(kind, seed):
-    generator = torch.Generator().manual_seed(seed)
-    layers = {
-        name: LoraLayer(
-            torch.randn(3, module.in_features, generator=generator),
-            torch.randn(module.out_features, 3, generator=generator),
-            0.1,
-        )
-        for name, module in tiny_model().named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(KINDS[kind])
-    }
-    return Adapter(layers)
-
-
-ADAPTERS = {kind: make_adapter(kind, seed) for seed, kind in enumerate(KINDS)}
+ADAPTERS = {kind: random_adapter(parts, seed) for seed, (kind, parts) in enumerate(KINDS.items())}
 
 
 def request(layout, adapter=None, seed=0):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 # Importing torch takes seconds, which --help, --version and a mistyped option need not spend: commands import it.
 from clearsight import __version__
 from clearsight.cli.batch import add_batch, batch
+from clearsight.cli.bench import add_bench, bench
 from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
@@ -36,6 +37,7 @@ COMMANDS = {
     "live": Command("watch a camera, screen, stream or file and answer meanwhile", add_live, live),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures and videos", add_serve, serve),
     "operate": Command("do a task in a browser or on an Android device, watched and recorded", add_operate, operate),
+    "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 

@@ -72,7 +72,7 @@ def add_count(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos; only headers are read")
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="count this too; may be repeated")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_model(parser)
+    add_model(parser)
     _add_prompt(parser)
 
 
@@ -81,14 +81,14 @@ def add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)"
     )
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")

@@ -34,8 +34,8 @@ class VisionEncoder:
         self.cache = cache
         self._job: _Job | None = None
 
-    def advance(self, wanted: Items[tuple[Sequence, Slot]], work: int | None) -> None:
-        """Spend up to `work` patch-layers (None: as many as a batch takes; always at least one layer) on `wanted`."""
+    def advance(self, wanted: Items[tuple[Sequence, Slot]], work: int) -> None:
+        """Spend about `work` patch-layers, at least one layer, on `wanted`."""
         if self._job is None:
             self._begin(wanted)
         if self._job is None:
@@ -48,7 +48,7 @@ class VisionEncoder:
                 self._finish(self._job, end.value)
                 return
             spent += self._job.patches
-            if work is not None and spent >= work:
+            if spent >= work:
                 return
 
     def drop(self, sequence: Sequence) -> None:

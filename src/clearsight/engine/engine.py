@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clearsight.engine.adapters import load_adapter
 from clearsight.engine.blocks import BlockPool
+from clearsight.engine.budget import PixelBudget
 from clearsight.engine.cache import KVPool
 from clearsight.engine.encoder import VisionEncoder
 from clearsight.engine.identity import root_key, slot_keys, vision_spans
@@ -49,6 +50,7 @@ class EngineStats:
     running: int
     kv_bytes_used: int
     kv_bytes_limit: int
+    pixel_bytes: int
     vision_cache_bytes: int
     vision_cache_hits: int
     vision_cache_misses: int
@@ -80,6 +82,7 @@ class Engine:
         self._scheduler = Scheduler(settings, self._pool)
         self._encoder = VisionEncoder(model, VisionCache(settings.vision_cache_bytes))
         self._runner = Runner(model, self._kv)
+        self._pixels = PixelBudget(settings.pixel_bytes)
         self._adapters: dict[str, LoadedAdapter] = {}
         self._ids = itertools.count(1)
         self._alive: dict[int, tuple[Sequence, Sink | None]] = {}
@@ -125,6 +128,7 @@ class Engine:
         waiting = self._scheduler.waiting
         if waiting >= self.settings.max_waiting:
             raise EngineFull(f"{waiting} requests are waiting; the limit is {self.settings.max_waiting}")
+        self._pixels.take(request.inputs.vision)
         self._later(lambda: self._add(sequence, sink))
         return sequence.id
 
@@ -147,7 +151,8 @@ class Engine:
         with self._lock:
             self._settle()
             plan = self._scheduler.plan()
-            self._encoder.advance(plan.encode, self.settings.vision_work if plan.urgent else None)
+            # In pieces even when nobody is answering: whoever comes or leaves meanwhile is seen between them.
+            self._encoder.advance(plan.encode, self.settings.vision_work)
             scores = self._runner.run(plan)
             events: list[tuple[int, TokenEvent]] = []
             for chunk, rows in zip(plan.chunks, scores, strict=True):
@@ -206,6 +211,7 @@ class Engine:
             running=len(scheduler.running),
             kv_bytes_used=self._pool.held * self._kv.block_bytes,
             kv_bytes_limit=self._pool.count * self._kv.block_bytes,
+            pixel_bytes=self._pixels.bytes,
             vision_cache_bytes=cache.bytes,
             vision_cache_hits=cache.hits,
             vision_cache_misses=cache.misses,
@@ -314,4 +320,5 @@ class Engine:
         if number in self._alive:
             sequence, _ = self._alive.pop(number)
             self._scheduler.remove(sequence)
+            self._pixels.give_back(sequence.request.inputs.vision)
             self._encoder.drop(sequence)

@@ -6,11 +6,13 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image as Pillow
@@ -29,6 +31,8 @@ from clearsight.processor.tokenizer import Tokenizer
 from clearsight.processor.tools import check_format
 from clearsight.processor.video import FramePlan, fit_plans, plan_frames
 
+T = TypeVar("T")
+R = TypeVar("R")
 ToolLike = Tool | Mapping[str, Any]
 
 _ANSWER_SHARE = 16  # a video leaves this part of the context to the answer
@@ -158,7 +162,7 @@ class Processor:
         # An answer needs room for at least one token.
         if tokens + add_generation_prompt > limit:
             raise PromptTooLong(f"the prompt has {tokens} tokens; the limit of prompt and answer is {limit}")
-        patches = [self._patches(medium, salt, progress) for medium in plan.media_plans]
+        patches = _side_by_side(lambda medium: self._patches(medium, salt, progress), plan.media_plans)
         return Prepared(self._inputs(plan.chat, patches), plan.media, torch.tensor(plan.chat.supervised))
 
     def count(
@@ -280,6 +284,14 @@ class Processor:
             vision=vision,
             vision_starts=tuple(start for start, _ in chat.runs),
         )
+
+
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` on each item, in their order, as many at once as there are processors: decoders and resizers are C."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ def chat_routes(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with pictures, as one body or as a stream of server-sent events."""
-        service.check_model(body.model)
+        adapter = service.check_model(body.model)
         check_n(service, body)
         salt: bytes = request.state.salt
 
@@ -37,7 +37,7 @@ def chat_routes(service: Service) -> APIRouter:
             params = translate.sampling(body, service.vlm.default_sampling, settings)
             messages = translate.messages(body.messages, settings)
             options = translate.start_options(body)
-            return service.vlm.start_several(body.n or 1, messages, params, salt=salt, **options)
+            return service.vlm.start_several(body.n or 1, messages, params, salt=salt, adapter=adapter, **options)
 
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(service.admitted())

@@ -40,12 +40,21 @@ class Service:
         await self.engine.close(self.settings.grace_seconds)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def check_model(self, name: str) -> None:
-        """Raises ApiError for a model that is not served."""
-        if name not in self.settings.names:
-            known = ", ".join(self.settings.names)
+    @property
+    def models(self) -> dict[str, str | None]:
+        """What clients may ask for, and the adapter that it means: each name alone, and with ":" and an adapter's."""
+        names = self.settings.names
+        adapted = {f"{name}:{adapter}": adapter for name in names for adapter in self.vlm.engine.adapters}
+        return {**dict.fromkeys(names), **adapted}
+
+    def check_model(self, name: str) -> str | None:
+        """The adapter that the name asks for, if any. Raises ApiError for a model that is not served."""
+        models = self.models
+        if name not in models:
+            known = ", ".join(models)
             raise ApiError(404, f"the model {name!r} is not served here; the models are {known}",
                            param="model", code="model_not_found")  # fmt: skip
+        return models[name]
 
     @contextlib.asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
