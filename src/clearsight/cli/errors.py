@@ -17,6 +17,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     from clearsight.model.hub import ModelNotFound
     from clearsight.model.weights import WeightsError
     from clearsight.processor import PromptTooLong, TokenizerError
+    from clearsight.train.errors import TrainingError
 
     outside = UsageError, RemoteError, ScreenGone, SourceError, MediaError, MessageError, LiveFull, QuestionTooLong
-    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError
+    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError, TrainingError

@@ -54,6 +54,8 @@ _VIDEO: dict[str, tuple[type, str]] = {
 def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    parser.add_argument("--draw", metavar="OUT.png",
+                        help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
     add_server(parser)
     _add_prompt(parser)
@@ -87,9 +89,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
+    """Which model, and how it is held; fold: whether an adapter may become part of the weights."""
     add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
+    if fold:
+        parser.add_argument("--adapter", metavar="DIR", dest="fold", help="fold this LoRA adapter into the weights")
+    parser.set_defaults(fold=None)
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
     parser.add_argument(
@@ -134,7 +140,7 @@ def user_turn(args: argparse.Namespace, media: Sequence[str], texts: Sequence[st
     parts: list[dict[str, Any]] = []
     for source in media:
         kind, names = ("video", (*_AREAS, *_VIDEO)) if looks_like_video(source) else ("image", _AREAS)
-        wishes = {name: value for name in names if (value := getattr(args, name)) not in (None, False)}
+        wishes = {name: value for name in names if (value := getattr(args, name)) is not None and value is not False}
         parts.append({"type": kind, kind: source, **wishes})
     return {"role": "user", "content": parts + [{"type": "text", "text": text} for text in texts]}
 
