@@ -15,6 +15,7 @@ from clearsight.cli.batch import add_batch, batch
 from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
+from clearsight.cli.mcp import add_mcp, mcp
 from clearsight.cli.operate import add_operate, operate
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
@@ -34,6 +35,7 @@ COMMANDS = {
     "batch": Command("answer a file of requests in OpenAI's batch form", add_batch, batch),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures", add_serve, serve),
     "operate": Command("do a task in a browser or on an Android device, watched and recorded", add_operate, operate),
+    "mcp": Command("offer looking at pictures, videos and pages to assistants, over MCP", add_mcp, mcp),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
