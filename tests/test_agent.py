@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from types import SimpleNamespace
@@ -329,8 +330,12 @@ def test_clearsight_is_an_mcp_server(tmp_path):
             frame = av.VideoFrame.from_ndarray(np.full((112, 112, 3), shade, np.uint8), format="rgb24")
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
-    command = [sys.executable, "-m", "clearsight", "mcp", "--root", str(tmp_path)]
-    with McpServer(command) as server:
+    from mcp import StdioServerParameters
+
+    arguments = ["-m", "clearsight", "mcp", "--root", str(tmp_path)]
+    # The library hands on little of the environment, and the code under test need not be the installed one.
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with McpServer(StdioServerParameters(command=sys.executable, args=arguments, env=own)) as server:
         assert [tool.spec.name for tool in server.tools()] == ["look", "watch", "look_at_page"]
         tools = {tool.spec.name: tool for tool in server.tools()}
         assert tools["look"].call({"pictures": ["sign.png"], "question": "What does it say?"}).text == "Bread"
