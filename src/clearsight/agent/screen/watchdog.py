@@ -56,7 +56,7 @@ class Watchdog:
 
     def _bark(self) -> None:
         self.barked = True
-        listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=False).stdout
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=False).stdout
         for line in listed.splitlines():
             number, _, command = line.strip().partition(" ")
             if self.flag in command and number.isdecimal():
