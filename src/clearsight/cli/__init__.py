@@ -17,6 +17,7 @@ from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
 from clearsight.cli.live import add_live, live
+from clearsight.cli.mcp import add_mcp, mcp
 from clearsight.cli.merge import add_merge, merge
 from clearsight.cli.operate import add_operate, operate
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
@@ -44,6 +45,7 @@ COMMANDS = {
     "merge": Command("fold an adapter into its model's weights", add_merge, merge),
     "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
     "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
+    "mcp": Command("offer looking at pictures, videos and pages to assistants, over MCP", add_mcp, mcp),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
