@@ -52,7 +52,7 @@ def write_report(path: Path, vlm: VLM, samples: Sequence[Labelled], result: dict
         f"# What {vlm.name} can see",
         "",
         "Written by `clearsight eval --report`: do not edit. Every sample is held out: its words, wordings, fonts and",
-        "layouts were kept from training. Answers are greedy. An accuracy is the mean of the scores that the rule gives.",
+        "layouts were kept from training. Answers are greedy. An accuracy is the mean of what the rule gives.",
         "",
         "| skill | right if | accuracy | 95% interval | samples |",
         "|---|---|---|---|---|",
@@ -128,7 +128,7 @@ def _pictures(messages: Sequence[Message]) -> list[Pillow.Image]:
         if isinstance(part, Image):
             found.append(part.source)
         elif isinstance(part, Video):
-            found.extend(part.frames)
+            found.extend(part.source)
     return found
 
 
