@@ -2,6 +2,9 @@
 
 export class ApiError extends Error {}
 
+/** Whether a data: URL is that of a video, as the browser named it. */
+export const isVideo = (url) => url.startsWith("data:video/");
+
 function headers(settings) {
   const found = { "Content-Type": "application/json" };
   if (settings.key) found.Authorization = `Bearer ${settings.key}`;
@@ -76,7 +79,10 @@ function message(turn, settings) {
   const limits = {};
   if (settings.min_pixels) limits.min_pixels = settings.min_pixels;
   if (settings.max_pixels) limits.max_pixels = settings.max_pixels;
-  const parts = (turn.pictures ?? []).map((url) => ({ type: "image_url", image_url: { url }, ...limits }));
+  const parts = (turn.pictures ?? []).map((url) => {
+    const kind = isVideo(url) ? "video_url" : "image_url";
+    return { type: kind, [kind]: { url }, ...limits };
+  });
   const content = [...parts, { type: "text", text: turn.text }];
   return turn.role === "tool" ? { role: "tool", tool_call_id: turn.id, content } : { role: "user", content };
 }

@@ -1,4 +1,4 @@
-import { asCurl, asPython, chat, requestBody } from "./api.js";
+import { asCurl, asPython, chat, isVideo, requestBody } from "./api.js";
 import { EXAMPLES } from "./examples.js";
 import { loadSettings, loadTurns, saveTurns } from "./keep.js";
 import * as live from "./live.js";
@@ -104,7 +104,7 @@ function take(turn, chunk) {
 
 /** Boxes are drawn on a copy of the picture they belong to, beside the answer. */
 async function drawNotes(turn, element) {
-  const pictures = turns.slice(0, turns.indexOf(turn)).flatMap((other) => other.pictures ?? []);
+  const pictures = turns.slice(0, turns.indexOf(turn)).flatMap((other) => other.pictures ?? []).filter((url) => !isVideo(url));
   for (const image of new Set((turn.notes ?? []).map((note) => note.image))) {
     if (!pictures[image]) continue;
     const holder = figure(pictures[image]);
@@ -194,12 +194,15 @@ function copyRequest(write, button) {
 
 // --- what people do -------------------------------------------------------------------------------------------
 
+const LARGEST = 45_000_000; // bytes; a request may have 64 MiB, and base64 adds a third
+
 async function addFiles(files) {
-  const pictures = files.filter((file) => file.type.startsWith("image/"));
-  const other = files.find((file) => !pictures.includes(file));
-  if (other) showNotice(`${other.name || "That"} is not a picture.`);
-  waiting.add(...(await Promise.all(pictures.map(waiting.asUrl))));
-  $("question").focus();
+  const media = files.filter((file) => /^(image|video)\//.test(file.type) && file.size <= LARGEST);
+  const other = files.find((file) => !media.includes(file));
+  if (other?.size > LARGEST) {
+    showNotice(`${other.name} has ${Math.ceil(other.size / 1e6)} MB; the page sends up to ${LARGEST / 1e6} MB.`);
+  } else if (other) showNotice(`${other.name || "That"} is neither a picture nor a video.`);
+  waiting.add(...(await Promise.all(media.map(waiting.asUrl))));
 }
 
 $("composer").onsubmit = (event) => {

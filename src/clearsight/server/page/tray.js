@@ -1,7 +1,7 @@
 // The pictures that wait to be sent, and what the next question would cost.
 
-import { count, requestBody } from "./api.js";
-import { make } from "./view.js";
+import { count, isVideo, requestBody } from "./api.js";
+import { make, medium } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 let timer = null;
@@ -24,12 +24,13 @@ export function take() {
 
 function show() {
   $("tray").replaceChildren(...tray.pictures.map((url, index) => {
-    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove picture ${index + 1}` });
+    const kind = isVideo(url) ? "video" : "picture";
+    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove ${kind} ${index + 1}` });
     remove.onclick = () => {
       tray.pictures.splice(index, 1);
       show();
     };
-    return make("li", {}, make("img", { src: url, alt: `picture ${index + 1}` }), remove, make("p", { className: "quiet" }));
+    return make("li", {}, medium(url, `${kind} ${index + 1}`), remove, make("p", { className: "quiet" }));
   }));
   tray.changed();
 }
@@ -41,6 +42,11 @@ export function asUrl(file) {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });
+}
+
+function seenAt(use) {
+  const size = use.size.join(" × ");
+  return use.kind === "video" ? `${use.frames} frames of ${size}${use.note ? " (made to fit)" : ""}` : size;
 }
 
 /** Say what the next question costs, before it is sent; only the last wish is asked about. */
@@ -61,7 +67,7 @@ export function recount(turns, settings) {
       $("tray").querySelectorAll("p").forEach((place, index) => {
         place.textContent = `${sizes[index]?.tokens ?? "?"} tokens`;
       });
-      const seen = sizes.length ? ` · seen at ${sizes.map((use) => use.size.join(" × ")).join(", ")}` : "";
+      const seen = sizes.length ? ` · seen at ${sizes.map(seenAt).join(", ")}` : "";
       $("cost").textContent = `${found.tokens} of ${found.context} tokens${seen}${found.fits ? "" : " · too long"}`;
     } catch (error) {
       if (error.name !== "AbortError") $("cost").textContent = error.message;

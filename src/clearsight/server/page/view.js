@@ -1,5 +1,6 @@
 // Turns as elements. Text is always set as text, never as markup.
 
+import { isVideo } from "./api.js";
 import { rich } from "./text.js";
 
 export function make(name, attributes = {}, ...children) {
@@ -41,7 +42,13 @@ function call(item) {
 }
 
 export function figure(url) {
-  return make("figure", {}, make("img", { src: url, alt: "picture of this turn" }));
+  return make("figure", {}, medium(url, `${isVideo(url) ? "video" : "picture"} of this turn`));
+}
+
+/** A picture, or a video that can be played. */
+export function medium(url, label) {
+  if (!isVideo(url)) return make("img", { src: url, alt: label });
+  return make("video", { src: url, controls: true, muted: true, preload: "metadata", "aria-label": label });
 }
 
 const SVG = "http://www.w3.org/2000/svg";
