@@ -237,6 +237,17 @@ def test_responses_stream(client):
     assert final.output_text == "Bread"
 
 
+def test_responses_hold_to_a_schema_and_tell_probabilities(client):
+    answer = client.responses.parse(model="nano", input=response_input(), text_format=Sign, max_output_tokens=400)
+    assert isinstance(answer.output_parsed, Sign)
+    wish = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    content = client.responses.create(model="nano", input=response_input(), **wish).output[0].content[0]
+    assert "".join(item.token for item in content.logprobs) == content.text == "Bread"
+    assert all(len(item.top_logprobs) == 2 for item in content.logprobs)
+    with pytest.raises(openai.BadRequestError, match="include"):
+        client.responses.create(model="nano", input="Hi", include=["reasoning.encrypted_content"])
+
+
 def test_responses_call_tools(client):
     tool = {"type": "function", **TOOL["function"], "strict": True}
     wish = {"model": "nano", "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
