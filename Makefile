@@ -4,10 +4,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEFINITION := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo demo-agent test check clean
+.PHONY: demo demo-live demo-agent test check soak clean
 
 demo: $(VENV)/.core
 	@$(PY) examples/demo.py
+
+demo-live: $(VENV)/.core
+	@$(PY) examples/demo_live.py
 
 # Needs Chromium as well; POLICY=nano lets the model in the box try instead of a script that knows the way.
 POLICY ?= oracle
@@ -21,6 +24,12 @@ check: $(VENV)/.test
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+# MINUTES of mixed work on nano with flat memory, after a long random schedule on a tiny model.
+MINUTES ?= 60
+soak: $(VENV)/.test
+	CLEARSIGHT_SCHEDULE_STEPS=$$(( 1000 * $(MINUTES) )) $(PY) -m pytest tests/test_schedule_law.py
+	$(PY) benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV)

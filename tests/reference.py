@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from clearsight.config import PRESETS, ModelConfig, SpecialTokens, TextConfig, VisionConfig, config_to_json
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
+from clearsight.model.lora import Adapter, LoraLayer
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import random_model
 from clearsight.processor.positions import mrope_positions
@@ -109,3 +111,18 @@ def reference_kwargs(config: ModelConfig, inputs: ModelInputs) -> dict[str, Any]
 
 def tiny_model(dtype: torch.dtype = torch.float32, seed: int = 0) -> Qwen2VL:
     return random_model(TINY, seed=seed, dtype=dtype)
+
+
+def random_adapter(parts: tuple[str, ...], seed: int) -> Adapter:
+    """A LoRA adapter for all linear layers of the tiny model whose names begin with one of `parts`."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        name: LoraLayer(
+            torch.randn(3, module.in_features, generator=generator),
+            torch.randn(module.out_features, 3, generator=generator),
+            0.1,
+        )
+        for name, module in tiny_model().named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(parts) and name != "lm_head"
+    }
+    return Adapter(layers)

@@ -17,7 +17,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from clearsight.config import ConfigError
 from clearsight.inputs import Grid
-from clearsight.media import MediaError, open_frames
+from clearsight.media import MediaError
 from clearsight.messages import Limits
 from clearsight.processor.image import (
     ImageSettings,
@@ -302,12 +302,6 @@ def test_later_frames_take_the_size_of_the_first() -> None:
     resized = [frame.resize(size[::-1], Image.Resampling.BICUBIC) for frame in clip]
     fixed = Limits(resized_height=size[0], resized_width=size[1])
     assert torch.equal(video_patches(clip, FREE, RELEASED).pixels, video_patches(resized, fixed, RELEASED).pixels)
-
-
-def test_lazily_opened_frames_give_the_same_video() -> None:
-    clip = [photograph(120, 160, seed) for seed in range(3)]
-    lazy = video_patches(open_frames([np.asarray(frame) for frame in clip]), FREE, RELEASED)
-    assert torch.equal(lazy.pixels, video_patches(clip, FREE, RELEASED).pixels)
 
 
 def test_a_video_needs_frames() -> None:

@@ -57,21 +57,13 @@ def scores_at_once(vlm, messages):
     return vlm.engine.model.logits(vlm.engine.model(inputs)[-1:])[0]
 
 
-def scores_live(session, question):
-    """(V,): what the session says after `question`; it is left as it was."""
-    length = session._cache.length
-    scores = session._scores(session._fork(question))
-    session._cache.truncate(length)
-    return scores
-
-
 @pytest.mark.parametrize("number", [2, 6, 20])
 def test_within_its_window_a_session_is_the_frames_sent_at_once(vlm, number):
     pictures = frames(number)
     session = Session(vlm, LiveSettings(**SMALL))
     size = feed(session, pictures)
     expected = scores_at_once(vlm, [turn("system", "Look."), turn("user", video(size, pictures), "What is it?")])
-    torch.testing.assert_close(scores_live(session, "What is it?"), expected, **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), expected, **CLOSE)
 
 
 def test_positions_and_tokens_are_those_of_the_processor(vlm):
@@ -100,7 +92,7 @@ def test_a_conversation_over_time_is_the_conversation_sent_at_once(vlm):
         turn("assistant", text),
         turn("user", video(size, pictures[4:]), "And now?"),
     ]
-    torch.testing.assert_close(scores_live(session, "And now?"), scores_at_once(vlm, messages), **CLOSE)
+    torch.testing.assert_close(session.next_token("And now?"), scores_at_once(vlm, messages), **CLOSE)
 
 
 def test_an_answer_is_the_engines_own_answer(vlm):
@@ -122,10 +114,10 @@ def test_a_stopped_answer_stays_as_far_as_it_went_and_frames_go_on(vlm):
     stream = session.ask("What is it?", SamplingParams(max_tokens=8, logit_bias=((40, 100.0),), repetition_guard=False))
     next(iter(stream))
     stream.close()
-    assert len(session.timeline) == session._cache.length
+    assert len(session.timeline) == session.cache.length
     feed(session, frames(2, 1), start=5.0)
     assert session.stats().slots == 2
-    assert len(session.timeline) == session._cache.length
+    assert len(session.timeline) == session.cache.length
 
 
 def test_a_probe_leaves_no_trace(vlm):
@@ -134,7 +126,7 @@ def test_a_probe_leaves_no_trace(vlm):
         feed(each, frames(4))
     assert 0.0 < session.chance_of_yes("Is it red?") < 1.0
     session.short_answer("What is it?")
-    assert torch.equal(scores_live(session, "And now?"), scores_live(other, "And now?"))
+    assert torch.equal(session.next_token("And now?"), other.next_token("And now?"))
 
 
 # --- what left has left -----------------------------------------------------------------------------------------
@@ -173,14 +165,15 @@ def after_dropping(vlm, pictures, gone, **settings):
 def test_in_one_layer_what_left_has_never_been(vlm):
     """Re-rotation alone: the law is exact up to rounding, for any slots and in the middle of a block."""
     session, fresh = after_dropping(one_layer(vlm), frames(16), [0, 2, 3, 6])
-    torch.testing.assert_close(scores_live(session, "What is it?"), scores_live(fresh, "What is it?"), **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), fresh.next_token("What is it?"), **CLOSE)
 
 
 def test_what_stands_before_the_first_gone_is_untouched_in_every_layer(vlm):
     session, fresh = after_dropping(vlm, frames(16), [3, 5])
     rows = session.timeline.rows()[session.timeline.slots[2]].stop
-    assert torch.equal(session._cache._keys[:, :rows], fresh._cache._keys[:, :rows])
-    assert torch.equal(session._cache._values[:, :rows], fresh._cache._values[:, :rows])
+    for name in ("keys", "values"):
+        for ours, theirs in zip(getattr(session.cache, name), getattr(fresh.cache, name), strict=True):
+            assert torch.equal(ours[:rows], theirs[:rows])
 
 
 def test_positions_close_ranks(vlm):
@@ -191,14 +184,14 @@ def test_positions_close_ranks(vlm):
 def test_in_several_layers_the_difference_is_small_and_real(vlm):
     """Values of kept tokens were computed with what left in view: the stated bound is a measured one (docs/live.md)."""
     session, fresh = after_dropping(vlm, frames(16), [0, 2, 3, 6])
-    ours, theirs = (scores_live(each, "What is it?").log_softmax(-1) for each in (session, fresh))
+    ours, theirs = (each.next_token("What is it?").log_softmax(-1) for each in (session, fresh))
     divergence = float((theirs.exp() * (theirs - ours)).sum())
     assert 0 < divergence < 0.01
 
 
 def test_computed_anew_nothing_that_left_has_ever_been(vlm):
     session, fresh = after_dropping(vlm, frames(16), [0, 2, 3, 6], exact=True)
-    torch.testing.assert_close(scores_live(session, "What is it?"), scores_live(fresh, "What is it?"), **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), fresh.next_token("What is it?"), **CLOSE)
 
 
 def test_moving_a_thousand_times_rounds_no_more_than_moving_once(tiny_checkpoint):
@@ -206,12 +199,12 @@ def test_moving_a_thousand_times_rounds_no_more_than_moving_once(tiny_checkpoint
     vlm = VLM.load(str(tiny_checkpoint), dtype=torch.bfloat16)
     session = Session(vlm, LiveSettings(**SMALL))
     feed(session, frames(8))
-    cache, there = session._cache, session.timeline.positions()
-    before = cache._keys.clone()
+    cache, there = session.cache, session.timeline.positions()
+    before = [layer.clone() for layer in cache.keys]
     for distance in [*range(1, 1000), 0]:
         with torch.inference_mode():
             cache.keep(torch.arange(cache.length), there + distance)
-    assert torch.equal(cache._keys, before)
+    assert all(map(torch.equal, cache.keys, before))
 
 
 def test_an_exchange_that_leaves_joins_the_videos_around_it(vlm):
@@ -222,7 +215,7 @@ def test_an_exchange_that_leaves_joins_the_videos_around_it(vlm):
     feed(session, pictures[4:], start=10.0)
     session.drop(session.timeline.exchanges)
     messages = [turn("system", "Look."), turn("user", video(size, pictures), "And now?")]
-    torch.testing.assert_close(scores_live(session, "And now?"), scores_at_once(session.vlm, messages), **CLOSE)
+    torch.testing.assert_close(session.next_token("And now?"), scores_at_once(session.vlm, messages), **CLOSE)
 
 
 # --- without end ------------------------------------------------------------------------------------------------
@@ -236,7 +229,7 @@ def test_a_long_session_stays_within_its_budget_and_keeps_what_it_promises(vlm):
         feed(session, pictures, start=100.0 * turn_number)
         reply = session.ask(f"Question {turn_number}?", GREEDY).reply
         assert reply.finish_reason in ("stop", "length")
-        assert session._cache.length == len(session.timeline) <= 400
+        assert session.cache.length == len(session.timeline) <= 400
         assert int(session.timeline.positions().max()) < 400
         assert session.timeline.system.ids == system
         newest = [slot.time for slot in session.timeline.slots][-1]
@@ -253,7 +246,7 @@ def test_a_probe_may_cost_old_frames_but_never_the_newest(vlm):
         feed(session, frames(2, index), start=float(index))
         session.chance_of_yes("Is it red?")
         assert session.timeline.slots[-1].time == float(index)
-        assert session._cache.length == len(session.timeline) <= 400
+        assert session.cache.length == len(session.timeline) <= 400
 
 
 def test_what_cannot_be_kept_is_refused_in_a_sentence(vlm):

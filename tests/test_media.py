@@ -6,7 +6,6 @@ import base64
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 
-from clearsight.media import MediaError, MediaLimits, load, open_frames, open_picture, read_header
+from clearsight.media import MediaError, MediaLimits, load, open_picture, open_video, read_header
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -420,22 +419,17 @@ def test_damaged_bytes_give_a_picture_or_a_media_error(kind: str, changes: list[
 # --- frames ------------------------------------------------------------------------------------------------
 
 
-def test_frames_are_opened_one_by_one_like_pictures(png: bytes, picture: Pixels) -> None:
-    frames = open_frames([png, picture, Image.fromarray(picture)])
-    assert len(frames) == 3
-    assert all(np.array_equal(np.asarray(frame), picture) for frame in frames)
-    assert np.array_equal(np.asarray(frames[1:][-1]), picture)
-    assert frames.header()[1:] == (37, 23)
+def test_pictures_in_a_row_are_opened_one_by_one(png: bytes, picture: Pixels) -> None:
+    row = open_video([png, picture, Image.fromarray(picture)])
+    assert row.header == ("video", 37, 23, 3, None, None)
+    assert all(np.array_equal(np.asarray(frame), picture) for frame in row.frames(range(3)))
+    (small,) = row.frames([2], (10, 20))
+    assert small.size == (20, 10)
 
 
-@pytest.mark.parametrize("use", [lambda frames: list(frames), lambda frames: frames.header(1)])
-def test_a_bad_frame_is_named(use: Callable[[Any], Any], png: bytes) -> None:
+def test_a_bad_picture_in_a_row_is_named(png: bytes) -> None:
+    row = open_video([png, "/no/such/cat.png"])
     with pytest.raises(MediaError, match=r"frame 2, cat.png: there is no such file"):
-        use(open_frames([png, "/no/such/cat.png"]))
-
-
-def test_the_number_of_frames_is_limited(png: bytes) -> None:
+        list(row.frames(range(2)))
     with pytest.raises(MediaError, match="no frames"):
-        open_frames([])
-    with pytest.raises(MediaError, match="3 frames; the limit is 2"):
-        open_frames([png] * 3, MediaLimits(max_frames=2))
+        open_video([])

@@ -221,3 +221,16 @@ def test_parts_of_another_model_are_refused() -> None:
         Processor(Tokenizer.packaged("qwen2"), NANO, ImageSettings())
     with pytest.raises(ConfigError, match="patch_size 16; the model has 14"):
         Processor(Tokenizer.packaged("nano"), NANO, ImageSettings(patch_size=16))
+
+
+def test_many_pictures_prepared_side_by_side_equal_each_alone_and_the_reference() -> None:
+    """Preparation runs on several threads; order and every bit stay."""
+    pictures = [picture(60 + 28 * (n % 5), 90 + 17 * (n % 7), seed=n) for n in range(24)]
+    together = QWEN2.prepare(ask(*({"type": "image", "image": each} for each in pictures), "?")).inputs.vision
+    assert together is not None
+    reference = Qwen2VLImageProcessorPil.from_dict(QWEN2.image_settings.to_json())
+    theirs = reference(pictures, return_tensors="pt")
+    assert [list(grid) for grid in together.grids] == theirs["image_grid_thw"].tolist()
+    assert torch.equal(together.pixels, theirs["pixel_values"])
+    with pytest.raises(MediaError):
+        QWEN2.prepare(ask({"type": "image", "image": pictures[0]}, {"type": "image", "image": png(30, 30)[:60]}))

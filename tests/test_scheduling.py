@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import replace
 
 import pytest
@@ -185,6 +184,35 @@ def test_a_long_picture_does_not_stall_answers(model):
     assert looker in finish(engine, [talker, looker])
 
 
+def test_whoever_comes_while_a_picture_is_encoded_need_not_wait_for_its_end(model):
+    engine = Engine(model, (), replace(ROOMY, vision_work=1))
+    looker = engine.submit(request([Grid(1, 16, 16), 2], max_tokens=2))
+    engine.step()
+    talker = engine.submit(request([4], max_tokens=2))
+    assert [number for _ in range(2) for number, _ in engine.step()] == [talker] * 2
+    engine.cancel(looker)
+    assert nothing_held(engine)
+    assert engine.stats().pixel_bytes == 0
+
+
+def test_pictures_are_admitted_by_their_bytes(model):
+    item = request([Grid(1, 8, 8), 2], max_tokens=2)
+    size = item.inputs.vision.pixels.nbytes
+    engine = Engine(model, (), replace(ROOMY, pixel_bytes=2 * size))
+    for _ in range(3):  # several answers about the same pixels count once
+        engine.submit(item)
+    engine.submit(request([Grid(1, 8, 8), 2], seed=1))
+    with pytest.raises(EngineFull, match=f"take {size} bytes as patches, those of requests under way {2 * size}; the"):
+        engine.submit(request([Grid(1, 8, 8), 2], seed=2))
+    with pytest.raises(
+        RequestTooLarge, match=f"the pictures take {4 * size} bytes as patches; the limit is {2 * size}"
+    ):
+        engine.submit(request([Grid(1, 16, 16), 2]))
+    engine.abort()
+    assert engine.stats().pixel_bytes == 0
+    engine.submit(request([Grid(1, 8, 8), 2], seed=2))
+
+
 def test_refusals_name_the_limit(model):
     engine = Engine(model, (), replace(ROOMY, kv_bytes=kv_token_bytes(TINY.text, 4) * 8, max_waiting=2))
     with pytest.raises(RequestTooLarge, match="the prompt has 9 tokens; the limit of prompt and answer is 8"):
@@ -197,45 +225,6 @@ def test_refusals_name_the_limit(model):
     assert nothing_held(engine)
     with pytest.raises(ValueError, match="block_size is 0"):
         EngineSettings(block_size=0)
-
-
-def test_any_schedule_gives_the_same_tokens(model):
-    """Thousands of steps: random arrivals, priorities, cancellations, repeats and pressure."""
-    rng = random.Random(1)
-    settings = EngineSettings(
-        kv_bytes=kv_token_bytes(TINY.text, 4) * 160, block_size=4, max_running=5, step_tokens=23, vision_work=40,
-        vision_cache_bytes=4000, draft_tokens=3,
-    )  # fmt: skip
-    engine = Engine(model, (), settings)
-    known = {}
-    for layout in LAYOUTS:
-        for seed in range(3):
-            item = request(
-                layout, seed, max_tokens=4 + 6 * seed, sampling={"temperature": 0.9 * (seed == 2), "seed": 3}
-            )
-            known[len(known)] = item, alone(model, item)
-    running, made, steps = {}, {}, 0
-    while steps < 2500:
-        if len(running) < 9 and rng.random() < 0.4:
-            which = rng.randrange(len(known))
-            number = engine.submit(replace(known[which][0], priority=rng.randrange(3), salt=rng.choice([b"", b"x"])))
-            running[number], made[number] = which, []
-        if running and rng.random() < 0.03:
-            victim = rng.choice(list(running))
-            engine.cancel(victim)
-            del running[victim]
-        for number, event in engine.step():
-            made[number].append(event.token)
-            if event.finish_reason:
-                assert made[number] == known[running.pop(number)][1]
-        stats = engine.stats()
-        assert stats.kv_bytes_used <= stats.kv_bytes_limit
-        assert stats.vision_cache_bytes <= settings.vision_cache_bytes
-        steps += 1
-    assert stats.preemptions > 0
-    assert stats.prefix_hit_tokens > 0
-    engine.abort()
-    assert nothing_held(engine)
 
 
 def test_logprobs_are_the_models_own(model):

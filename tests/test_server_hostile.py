@@ -297,12 +297,12 @@ def test_a_worker_that_dies_or_hangs_is_replaced():
     picture = open_picture(GOOD)
     box.decode(picture)
     worker = box._idle.get()
-    worker.kill()
-    worker.wait()
+    worker.process.kill()
+    worker.process.wait()
     box._idle.put(worker)
     assert box.decode(picture).size == (60, 60)
     worker = box._idle.get()
-    worker.send_signal(signal.SIGSTOP)
+    worker.process.send_signal(signal.SIGSTOP)
     box._idle.put(worker)
     box._seconds = 0.3
     with pytest.raises(MediaError, match=r"longer than the limit of 0\.3 seconds"):
@@ -342,16 +342,16 @@ def test_only_public_addresses_or_named_hosts(pictures):
     anywhere, public = MediaLimits(), MediaLimits(public_only=True)
     local = MediaLimits(allowed_hosts=("localhost",))
     port = pictures.rpartition(":")[2]
-    assert fetch(f"{pictures}/picture", "p", anywhere) == GOOD
-    assert fetch(f"{pictures}/picture", "p", local) == GOOD
+    assert b"".join(fetch(f"{pictures}/picture", "p", anywhere)) == GOOD
+    assert b"".join(fetch(f"{pictures}/picture", "p", local)) == GOOD
     hosts = ("localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "user@127.0.0.1")
     for host in hosts:
         with pytest.raises(MediaError, match=r"is not a public one|Name or service not known"):
-            fetch(f"http://{host}:{port}/picture", "p", public)
+            list(fetch(f"http://{host}:{port}/picture", "p", public))
     with pytest.raises(MediaError, match=r"the host 127\.0\.0\.1 is not one of those allowed here"):
-        fetch(f"{pictures}/to/http://127.0.0.1:{port}/picture", "p", local)
+        list(fetch(f"{pictures}/to/http://127.0.0.1:{port}/picture", "p", local))
     with pytest.raises(MediaError, match="is not allowed"):
-        fetch(f"{pictures}/to/file:///etc/passwd", "p", local)
+        list(fetch(f"{pictures}/to/file:///etc/passwd", "p", local))
 
 
 def test_only_files_under_the_open_folder(tmp_path):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
 
+import demo_live  # noqa: E402
 from live_server import running  # noqa: E402
 
 from clearsight.server import ServerSettings  # noqa: E402
@@ -30,6 +32,32 @@ def talk(page: Page) -> None:
     page.wait_for_timeout(700)
 
 
+def watch(page: Page) -> None:
+    """The camera sees the clip of the live demo; what is shown is what nano says."""
+    page.click("#go-live")
+    page.wait_for_timeout(5_000)
+    page.fill("#live-instruction", "Is there a triangle?")
+    page.press("#live-instruction", "Enter")
+    for _ in range(2):
+        page.fill("#question", "What is this?")
+        page.press("#question", "Enter")
+        page.wait_for_timeout(8_000)
+
+
+def live(address: str, playwright: Playwright, out: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mjpeg"
+        demo_live.write(clip, "mjpeg", "yuvj420p")
+        flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags += [f"--use-file-for-fake-video-capture={clip}", "--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        page = browser.new_page(viewport={"width": 1000, "height": 720})
+        page.goto(address)
+        watch(page)
+        page.screenshot(path=out / "page-live.png")
+        browser.close()
+
+
 def main() -> None:
     out = ROOT / "docs" / "images"
     out.mkdir(parents=True, exist_ok=True)
@@ -45,6 +73,7 @@ def main() -> None:
             talk(page)
             page.screenshot(path=out / f"page-{name}.png")
         browser.close()
+        live(address, playwright, out)
 
 
 if __name__ == "__main__":

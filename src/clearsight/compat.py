@@ -20,12 +20,14 @@ import torch
 from torch import Tensor
 
 from clearsight.inputs import Grid, ModelInputs, SamplingParams, VisionPatches
-from clearsight.media import load
+from clearsight.media import DEFAULT_LIMITS, load, open_video
 from clearsight.messages import Image, Limits, MessageLike, Video, parse_messages
 from clearsight.processor import Processor, Tokenizer
 from clearsight.processor.chat import IMAGE_PAD, VIDEO_PAD, chat_spans, render
+from clearsight.processor.image import ImageSettings
 from clearsight.processor.patches import image_patches, video_patches
 from clearsight.processor.positions import mrope_positions
+from clearsight.processor.video import plan_frames
 from clearsight.vlm import VLM, load_processor
 
 _LIMITS_KEY = "clearsight_limits"
@@ -42,7 +44,7 @@ class Clip(list[Any]):
 def process_vision_info(conversations: Sequence[Any]) -> tuple[list[Any] | None, list[Clip] | None]:
     """Pictures (RGB PIL images) and videos of one conversation or of several, in order; None where there are none.
 
-    Nothing is resized here: a part's size limits travel along and the processor resizes once (facts, 13.4).
+    Pictures are not resized here: a part's size limits travel along and the processor resizes once (facts, 13.4).
     """
     images: list[Any] = []
     videos: list[Clip] = []
@@ -53,8 +55,19 @@ def process_vision_info(conversations: Sequence[Any]) -> tuple[list[Any] | None,
                 image.info[_LIMITS_KEY] = part.limits
                 images.append(image)
             elif isinstance(part, Video):
-                videos.append(Clip(map(load, part.frames), part.limits))
+                videos.append(_clip(part))
     return images or None, videos or None
+
+
+def _clip(part: Video) -> Clip:
+    """A list of frames as it is; of a video file the frames and the size that the published rules choose."""
+    opened = open_video(part.source)
+    settings = ImageSettings()
+    plan = plan_frames(opened.header, part, settings, DEFAULT_LIMITS.max_frames)
+    if opened.header.fps is None:
+        return Clip(opened.frames(plan.indices), part.limits)
+    height, width = plan.grid.h * settings.patch_size, plan.grid.w * settings.patch_size
+    return Clip(opened.frames(plan.indices, (height, width)), Limits(resized_height=height, resized_width=width))
 
 
 def _conversations(value: Sequence[Any]) -> Sequence[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -12,6 +13,12 @@ ROLES = ("system", "user", "assistant", "tool")
 
 class MessageError(ValueError):
     """A message has a form that cannot be read; the text says which part and why."""
+
+
+def _check_number(name: str, value: Any, above: int, *, whole: bool = False) -> None:
+    kinds = int if whole else (int, float)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not above < value < 1e18):
+        raise MessageError(f"{name} is {value!r}; it must be a {'whole ' * whole}number above {above}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +32,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("min_pixels", "max_pixels", "resized_height", "resized_width"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value <= 0):
-                raise MessageError(f"{name} is {value!r}; it must be a whole number above 0")
+            _check_number(name, getattr(self, name), 0, whole=True)
         if (self.resized_height is None) != (self.resized_width is None):
             raise MessageError("resized_height and resized_width go together; only one was given")
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
@@ -47,12 +52,52 @@ class Image:
     limits: Limits = Limits()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which frames of a video are looked at (facts, 4.2), None or False meaning the usual.
+
+    fps: frames a second, or nframes: how many in all. min_frames, max_frames: bounds of the former. video_start,
+    video_end: seconds. total_pixels: of all frames together. steady: frames at whole multiples of 1 / fps and a size
+    that do not depend on the length, so that overlapping or growing videos share what they cost. strict: refuse a video
+    that does not fit instead of looking at less of it.
+    """
+
+    fps: float | None = None
+    nframes: int | None = None
+    min_frames: int | None = None
+    max_frames: int | None = None
+    video_start: float | None = None
+    video_end: float | None = None
+    total_pixels: int | None = None
+    steady: bool = False
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("nframes", "min_frames", "max_frames", "total_pixels"):
+            _check_number(name, getattr(self, name), 0, whole=True)
+        _check_number("fps", self.fps, 0)
+        if self.video_start != 0:
+            _check_number("video_start", self.video_start, 0)
+        _check_number("video_end", self.video_end, 0)
+        for name in ("steady", "strict"):
+            if not isinstance(getattr(self, name), bool):
+                raise MessageError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+        if self.nframes is not None and (self.fps is not None or self.steady):
+            raise MessageError("nframes cannot go with fps or steady; give one of them")
+        if self.min_frames and self.max_frames and self.min_frames > self.max_frames:
+            raise MessageError(f"min_frames {self.min_frames} is above max_frames {self.max_frames}")
+        if self.video_end is not None and (self.video_start or 0) >= self.video_end:
+            raise MessageError(f"video_start {self.video_start or 0:g} must be before video_end {self.video_end:g}")
+
+
 @dataclass(frozen=True, slots=True)
 class Video:
-    """frames: image sources in order of time (see Image.source)."""
+    """source: a video file as a path, an http(s):, file: or data: address or bytes; a folder of pictures; or a tuple of
+    picture sources in order of time (see Image.source)."""
 
-    frames: tuple[Any, ...]
+    source: Any
     limits: Limits = Limits()
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +181,7 @@ MessageLike = Message | Mapping[str, Any]
 
 
 def parse_messages(messages: Iterable[MessageLike]) -> list[Message]:
-    """Our own types, the OpenAI form (`image_url`) or the announcement's form (facts, 11.3), mixed at will."""
+    """Our own types, the OpenAI form (`image_url`, `video_url`) or the announcement's (facts, 11.3), mixed at will."""
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise MessageError(f"messages must be a list of messages, not {type(messages).__name__}")
     parsed = [item if isinstance(item, Message) else _parse_message(item) for item in messages]
@@ -206,7 +251,9 @@ def _parse_call(call: Any) -> ToolCall:
     return ToolCall(function["name"], text or "{}", str(call.get("id") or ""))
 
 
-_LIMIT_KEYS = frozenset(("min_pixels", "max_pixels", "resized_height", "resized_width"))
+_LIMIT_KEYS = frozenset(item.name for item in fields(Limits))
+_SAMPLING_KEYS = frozenset(item.name for item in fields(Sampling))
+_SOURCE_KEYS = ("text", "image", "image_url", "video", "video_url")
 
 
 def _parse_part(part: Any) -> Part:
@@ -216,34 +263,42 @@ def _parse_part(part: Any) -> Part:
         return Text(part)
     if not isinstance(part, Mapping):
         raise MessageError(f"a content part must be a text or a dict, not {type(part).__name__}")
-    kind = part.get("type") or next((key for key in ("text", "image", "image_url", "video") if key in part), None)
-    key = "image_url" if kind == "image" and "image" not in part else kind
-    if key not in ("text", "image", "image_url", "video") or key not in part:
-        raise MessageError(f"a content part needs one of text, image, image_url or video; found {_keys(part)}")
-    unknown = sorted(set(part) - _LIMIT_KEYS - {"type", key})
+    kind = part.get("type") or next((key for key in _SOURCE_KEYS if key in part), None)
+    key = f"{kind}_url" if kind in ("image", "video") and kind not in part else kind
+    if key not in _SOURCE_KEYS or key not in part:
+        raise MessageError(f"a content part needs one of {', '.join(_SOURCE_KEYS)}; found {_keys(part)}")
+    is_video = key.startswith("video")
+    unknown = sorted(set(part) - _LIMIT_KEYS - (_SAMPLING_KEYS if is_video else set()) - {"type", key})
     if unknown:
         raise MessageError(f"unknown key {unknown[0]!r} in a content part of type {kind!r}")
-    limits = Limits(**{name: part[name] for name in _LIMIT_KEYS if name in part})
     value = part[key]
     if key == "text":
         if not isinstance(value, str):
             raise MessageError(f"a text part must hold a text, not {type(value).__name__}")
         return Text(value)
-    if key == "video":
-        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
-            raise MessageError("a video must be a non-empty list of frames")
-        return Video(tuple(value), limits)
-    return Image(_image_source(value, key), limits)
+    limits = Limits(**{name: part[name] for name in _LIMIT_KEYS if name in part})
+    if is_video:
+        sampling = Sampling(**{name: part[name] for name in _SAMPLING_KEYS if name in part})
+        return Video(_video_source(_source(value, key)), limits, sampling)
+    return Image(_source(value, key), limits)
 
 
-def _image_source(value: Any, key: str) -> Any:
+def _source(value: Any, key: str) -> Any:
     """The OpenAI form nests the address; `detail` asks for a size policy that has no meaning here."""
-    if key == "image_url" and isinstance(value, Mapping):
+    if key.endswith("_url") and isinstance(value, Mapping):
         unknown = sorted(set(value) - {"url", "detail"})
         if unknown or not isinstance(value.get("url"), str):
-            raise MessageError(f"image_url needs a 'url' text; found {_keys(value)}")
+            raise MessageError(f"{key} needs a 'url' text; found {_keys(value)}")
         return value["url"]
     return value
+
+
+def _video_source(value: Any) -> Any:
+    if isinstance(value, (str, bytes, bytearray, memoryview, os.PathLike)):
+        return value
+    if not isinstance(value, Sequence) or not value:
+        raise MessageError("a video must be a file, an address or a non-empty list of frames")
+    return tuple(value)
 
 
 def _keys(item: Any) -> str:

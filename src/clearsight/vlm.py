@@ -7,22 +7,25 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from clearsight.answer import AnswerReader, Delta, Reply, Usage
 from clearsight.config import ModelConfig, read_json
-from clearsight.engine import Constraint, Engine, EngineSettings, GenerationDefaults, Request
+from clearsight.engine import Engine, EngineSettings, GenerationDefaults, Request
 from clearsight.engine.constraints import Grammars
 from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
+from clearsight.model.lora import merge, read_adapter
 from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
-from clearsight.model.weights import random_model
+from clearsight.model.weights import WeightsError, random_model
 from clearsight.processor import Prepared, Processor
+from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
 from clearsight.wishes import constraint_for
 
@@ -85,6 +88,7 @@ class VLM:
         self.name = name
         self.processor = processor
         self.engine = engine
+        processor.context = min(processor.context, engine.capacity)
         self.default_sampling = default_sampling
         self._grammars: Grammars | None = None
         self._lock = threading.Lock()
@@ -101,35 +105,71 @@ class VLM:
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         quantize: str | None = None,
+        adapter: str | Path | None = None,
         random_weights: bool = False,
         seed: int = 0,
         settings: EngineSettings = EngineSettings(),
         media_limits: MediaLimits = DEFAULT_LIMITS,
+        adapters: Mapping[str, str | Path] = MappingProxyType({}),
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives a
-        preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
-        it is given.
+        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). adapter: the folder of
+        a LoRA adapter to fold into the stored weights. random_weights gives a preset's true shape without any
+        download. settings and media_limits: what bounds the engine, and the pictures it is given. adapters: folders of
+        further LoRA adapters, in PEFT's format too, by the names that requests choose them by.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
-        if random_weights:
-            config = preset_for(name)
-            model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
-            if quantize is not None:
-                quantize_model(model, quantize)
-            defaults = GenerationDefaults.from_json({}, config.tokens)
-            return cls(
-                name,
-                Processor.packaged(short_name(name) or name, media_limits),
-                Engine(model, defaults.stop_tokens, settings),
-                defaults.sampling,
-            )
+        if random_weights and adapter is not None:
+            raise WeightsError(f"adapter {str(adapter)!r} cannot be folded into random weights")
+        vlm = (
+            cls._random(name, device, dtype, quantize, seed, settings, media_limits)
+            if random_weights
+            else cls._stored(name, device, dtype, quantize, adapter, settings, media_limits)
+        )
+        for chosen_by, folder in adapters.items():
+            vlm.engine.add_adapter(chosen_by, read_adapter(Path(folder)))
+        return vlm
+
+    @classmethod
+    def _random(
+        cls,
+        name: str,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+        quantize: str | None,
+        seed: int,
+        settings: EngineSettings,
+        media_limits: MediaLimits,
+    ) -> VLM:
+        config = preset_for(name)
+        model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
+        if quantize is not None:
+            quantize_model(model, quantize)
+        defaults = GenerationDefaults.from_json({}, config.tokens)
+        processor = Processor.packaged(short_name(name) or name, media_limits)
+        return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
+
+    @classmethod
+    def _stored(
+        cls,
+        name: str,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+        quantize: str | None,
+        adapter: str | Path | None,
+        settings: EngineSettings,
+        media_limits: MediaLimits,
+    ) -> VLM:
         folder = resolve(name)
         config = read_config(folder)
         defaults = _generation_defaults(folder, config)
         processor = Processor.from_folder(folder, config, media_limits)
-        model = load_model(folder, config, device=device, dtype=dtype, mode=quantize)
+        model = load_model(folder, config, device=device, dtype=dtype, mode=None if adapter else quantize)
+        if adapter:
+            merge(model, read_adapter(Path(adapter)))
+            if quantize is not None:
+                quantize_model(model, quantize)
         return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
     def start(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Turn:
@@ -150,12 +190,15 @@ class VLM:
         add_vision_id: bool = False,
         salt: bytes = b"",
         priority: int = 0,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Turn]:
         """`number` answers to the same prompt, ready to run; what is wrong raises here, before any model work.
 
         tool_choice: "auto", "none", "required" or {"type": "function", "function": {"name": ...}}. response_format:
         {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar", ...}. salt: caches are shared
-        only under equal salts. A seed is that of the first answer; the others count on from it.
+        only under equal salts. adapter: the name of a loaded one, None for the plain model. progress: told of frames
+        read (see `Processor.prepare`). A seed is that of the first answer; the others count on from it.
         Raises MessageError, MediaError, PromptTooLong or GrammarError.
         """
         params = sampling or self.default_sampling
@@ -164,27 +207,42 @@ class VLM:
         # Before the pictures are touched: what cannot be obeyed is the cheapest to find.
         constraints = [constraint_for(self.grammars, *wishes) for _ in range(number)]
         offered = () if tool_choice == "none" else known
-        prepared = self.processor.prepare(messages, add_vision_id=add_vision_id, tools=offered, tool_format=tool_format)
-        return [
-            self._turn(prepared, _counted(params, index), constraint, tool_format if offered else None, salt, priority)
+        prepared = self.processor.prepare(
+            messages,
+            add_vision_id=add_vision_id,
+            tools=offered,
+            tool_format=tool_format,
+            salt=salt,
+            progress=progress,
+        )
+        requests = [
+            Request(
+                inputs=prepared.inputs,
+                params=_counted(params, index),
+                salt=salt,
+                priority=priority,
+                constraint=constraint,
+                adapter=adapter,
+            )
             for index, constraint in enumerate(constraints)
         ]
+        return [self._turn(request, prepared, tool_format if offered else None) for request in requests]
 
-    def start_text(self, text: str, sampling: SamplingParams | None = None, *, salt: bytes = b"") -> Turn:
-        """A request to continue plain text, without chat format."""
-        return self._turn(self.processor.prepare_text(text), sampling or self.default_sampling, None, None, salt, 0)
-
-    def _turn(
+    def start_text(
         self,
-        prepared: Prepared,
-        params: SamplingParams,
-        constraint: Constraint | None,
-        tool_format: str | None,
-        salt: bytes,
-        priority: int,
+        text: str,
+        sampling: SamplingParams | None = None,
+        *,
+        salt: bytes = b"",
+        adapter: str | None = None,
     ) -> Turn:
-        request = Request(inputs=prepared.inputs, params=params, salt=salt, priority=priority, constraint=constraint)
-        return Turn(request, prepared, AnswerReader(self.processor.tokenizer, prepared, params, tool_format))
+        """A request to continue plain text, without chat format."""
+        prepared, params = self.processor.prepare_text(text), sampling or self.default_sampling
+        return self._turn(Request(inputs=prepared.inputs, params=params, salt=salt, adapter=adapter), prepared, None)
+
+    def _turn(self, request: Request, prepared: Prepared, tool_format: str | None) -> Turn:
+        reader = AnswerReader(self.processor.tokenizer, prepared, request.params, tool_format)
+        return Turn(request, prepared, reader)
 
     def grammars(self) -> Grammars:
         """What compiles constraints for this vocabulary; built at the first use."""

@@ -28,7 +28,7 @@ def constraint_for(
     chosen = _chosen(tools, tool_choice)
     schema = _schema_of(response_format)
     if chosen and tool_format == "hermes":
-        schemas = {tool.name: tool.parameters for tool in chosen}
+        schemas = {tool.name: _closed(tool.parameters) for tool in chosen}
         forced = tool_choice not in ("auto", "none")
         return grammars().tool_calls(schemas, forced=forced, several=several, marks=_MARKS, otherwise=schema)
     if schema is not None:
@@ -63,7 +63,30 @@ def _schema_of(wish: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if not isinstance(schema, Mapping):
         raise GrammarError("a response_format of type json_schema needs a schema")
-    return schema
+    return _closed(schema)
+
+
+_OPEN = frozenset(("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf"))
+_DEPTH = 32  # deeper schemas are refused where they are compiled
+
+
+def _closed(schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """A schema whose objects have the properties it names and, unless it says otherwise, no more.
+
+    JSON Schema would let a model add any others, and a weak one then never comes to the end.
+    """
+    found = dict(schema)
+    if depth == _DEPTH:
+        return found
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(found.get(key), Mapping):
+            inner = found[key].items()
+            found[key] = {name: _closed(item, depth + 1) if isinstance(item, Mapping) else item for name, item in inner}
+    if "properties" in found and not _OPEN & found.keys():
+        found["additionalProperties"] = False
+    if isinstance(found.get("items"), Mapping):
+        found["items"] = _closed(found["items"], depth + 1)
+    return found
 
 
 def _other_format(grammars: Grammars, wish: Mapping[str, Any]) -> Constraint:

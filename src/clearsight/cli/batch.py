@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from clearsight.cli.commands import load
 from clearsight.cli.options import UsageError, add_weights
+from clearsight.cli.output import bar
 
 if TYPE_CHECKING:
     import httpx
 
-URLS = ("/v1/chat/completions", "/v1/completions")
+URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 _ANSWERS = 128  # to one request: 16 plain prompts, 8 answers to each
 
 
@@ -140,7 +141,10 @@ class Results:
         self._count(result)
 
     def _read(self, line: bytes, known: dict[str, int], place: str) -> None:
-        result = _object(line, place)
+        try:
+            result = _object(line, place)
+        except UsageError as error:
+            raise UsageError(f"{error}; name another file") from error
         name, response = result.get("custom_id"), result.get("response")
         if not isinstance(response, dict) or not isinstance(response.get("status_code"), int):
             raise UsageError(f"{place}: it is not a result; name another file")
@@ -234,8 +238,9 @@ class _Progress:
 
     def show(self, done: int, failed: int) -> None:
         if self.live:
-            bar = ("█" * (30 * done // self.total)).ljust(30, "·")
-            print(f"\r{bar} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{bar(done, self.total)} {done}/{self.total}, {failed} failed", end="", file=sys.stderr, flush=True
+            )
 
     def end(self, failed: int) -> None:
         fresh = self.total - self.before

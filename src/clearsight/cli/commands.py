@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clearsight.cli.drawing import check_drawing, draw_reply
 from clearsight.cli.options import (
     DEFAULT_MODEL,
     KEY_VARIABLE,
@@ -17,7 +19,7 @@ from clearsight.cli.options import (
     system_turn,
     user_turn,
 )
-from clearsight.cli.output import note_nano, show, show_end, show_json, show_tree
+from clearsight.cli.output import FrameBar, note_nano, note_videos, show, show_end, show_json, show_tree, video_line
 
 if TYPE_CHECKING:
     from clearsight.cli.remote import RemoteStream
@@ -26,21 +28,28 @@ if TYPE_CHECKING:
 
 def ask(args: argparse.Namespace) -> int:
     if not args.inputs or not args.inputs[-1].strip():
-        raise UsageError("the question is missing: clearsight ask PICTURE... QUESTION")
+        raise UsageError("the question is missing: clearsight ask FILE... QUESTION")
     *pictures, question = args.inputs
     if os.path.isfile(question):
         raise UsageError(f"the question is missing: the last argument {question!r} is a file")
     messages = [*system_turn(args), user_turn(args, pictures, [question])]
+    # Boxes belong to pictures; what was given may be a video.
+    drawable = [part["image"] for part in messages[-1]["content"] if part["type"] == "image"]
+    if args.draw is not None:
+        check_drawing(args.draw, drawable)
     check(args, messages)
-    answering = open_answering(args)
-    stream = answering.start(messages)
-    if args.json:
-        show_json({"model": answering.model, **_reply_data(stream.reply)})
-        return 0
-    note_answering(args, answering)
-    for piece in stream:
-        show(piece)
-    show_end(stream.reply)
+    with open_answering(args) as answering:
+        stream = answering.start(messages)
+        if args.json:
+            show_json({"model": answering.model, **_reply_data(stream.reply)})
+        else:
+            note_answering(args, answering)
+            note_videos(stream)
+            for piece in stream:
+                show(piece)
+            show_end(stream.reply)
+    if args.draw is not None:
+        draw_reply(args.draw, drawable, stream.reply)
     return 0
 
 
@@ -49,16 +58,19 @@ def count(args: argparse.Namespace) -> int:
     from clearsight.vlm import load_processor
 
     if not args.pictures and not args.text:
-        raise UsageError("there is nothing to count: give a picture or --text")
+        raise UsageError("there is nothing to count: give a picture, a video or --text")
     processor = load_processor(short_name(args.model) or args.model)
     messages = [*system_turn(args), user_turn(args, args.pictures, args.text)]
     counted = processor.count(messages, add_vision_id=args.label_pictures)
     context = processor.config.text.max_positions
     if args.json:
-        media = [asdict(use) for use in counted.media]
+        media = [use.data() for use in counted.media]
         show_json({"model": args.model, "tokens": counted.tokens, "context": context, "media": media})
         return 0
     for use in counted.media:
+        if use.kind == "video":
+            print(video_line(use))
+            continue
         print(
             f"{use.name}: {_sides(use.original_size)} pixels, used at {_sides(use.size)},"
             f" grid {_sides(use.grid)}, {use.tokens} tokens"
@@ -100,17 +112,21 @@ def info(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace, messages: Sequence[dict[str, Any]]) -> None:
-    """Report a bad picture or setting before a model is fetched and loaded, which can take long."""
+    """Report a bad picture, video or setting before a model is fetched and loaded, which can take long."""
     from clearsight.inputs import SamplingParams
-    from clearsight.media import is_remote, read_header
-    from clearsight.messages import Image, parse_messages
+    from clearsight.media import DEFAULT_LIMITS, Sandbox, is_remote, open_video, read_header
+    from clearsight.messages import Image, Video, parse_messages
 
+    sandbox = Sandbox(DEFAULT_LIMITS, workers=1)
     sampling_params(args, SamplingParams())
     for message in parse_messages(messages):
         for part in message.parts:
             # A remote picture is fetched once, when it is used.
             if isinstance(part, Image) and not is_remote(part.source):
                 read_header(part.source)
+            elif isinstance(part, Video) and not is_remote(part.source):
+                open_video(part.source, sandbox=sandbox)
+    sandbox.close()
 
 
 class Answering(NamedTuple):
@@ -120,19 +136,24 @@ class Answering(NamedTuple):
     start: Callable[[Sequence[dict[str, Any]]], Stream | RemoteStream]
 
 
-def open_answering(args: argparse.Namespace) -> Answering:
+@contextlib.contextmanager
+def open_answering(args: argparse.Namespace) -> Iterator[Answering]:
     """Load the model or greet the server that the arguments name."""
     vision_id = args.label_pictures
     if args.server is not None:
         from clearsight.cli.remote import RemoteModel
 
-        remote = RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model)
         wishes = sampling_wishes(args)
-        return Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
+        with RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model) as remote:
+            yield Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
+        return
     args.model = args.model or DEFAULT_MODEL
     vlm = load(args)
     sampling = sampling_params(args, vlm.default_sampling)
-    return Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id))
+    reading = FrameBar()
+    yield Answering(
+        vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id, progress=reading.show)
+    )
 
 
 def note_answering(args: argparse.Namespace, answering: Answering) -> None:
@@ -159,6 +180,7 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
+        adapter=args.fold,
         random_weights=args.random_weights,
         **settings,
     )
@@ -169,7 +191,8 @@ def _reply_data(reply: Reply) -> dict[str, Any]:
         "text": reply.text,
         "finish_reason": reply.finish_reason,
         "usage": {**asdict(reply.usage), "total_tokens": reply.usage.total_tokens},
-        "media": [asdict(use) for use in reply.media],
+        "media": [use.data() for use in reply.media],
+        "annotations": [asdict(note) for note in reply.annotations],
     }
 
 

@@ -9,10 +9,11 @@ import sys
 from clearsight.cli.commands import Answering, check, note_answering, open_answering
 from clearsight.cli.errors import user_errors
 from clearsight.cli.options import UsageError, system_turn, user_turn
-from clearsight.cli.output import complain, show, show_end
+from clearsight.cli.output import complain, note_videos, show, show_end
 
 CHAT_HELP = """\
 /image PATH  attach a picture to the next question
+/video PATH  attach a video, or a folder of pictures as one
 /clear       start anew
 /help        this list
 /quit        leave (so do Ctrl-D and, at the prompt, Ctrl-C; Ctrl-C during an answer stops the answer)"""
@@ -20,9 +21,9 @@ CHAT_HELP = """\
 
 def chat(args: argparse.Namespace) -> int:
     check(args, [user_turn(args, args.pictures, [])])
-    answering = open_answering(args)
-    note_answering(args, answering)
-    return _Chat(args, answering).run()
+    with open_answering(args) as answering:
+        note_answering(args, answering)
+        return _Chat(args, answering).run()
 
 
 class _Chat:
@@ -41,7 +42,7 @@ class _Chat:
         if self.interactive:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401  (line editing and history for input)
-            print("Type a question; /image PATH attaches a picture, /help lists the rest.", file=sys.stderr)
+            print("Type a question; /image PATH or /video PATH attaches one, /help lists the rest.", file=sys.stderr)
         while True:
             try:
                 line = input("> " if self.interactive else "").strip()
@@ -59,7 +60,7 @@ class _Chat:
 
     def handle(self, line: str) -> None:
         command, _, rest = line.partition(" ")
-        if command == "/image":
+        if command in ("/image", "/video"):
             picture = rest.strip().strip("'\"")
             check(self.args, [user_turn(self.args, [picture], [])])
             self.pictures.append(picture)
@@ -75,6 +76,7 @@ class _Chat:
     def answer(self, question: str) -> None:
         turn, self.pictures = user_turn(self.args, self.pictures, [question]), []
         stream = self.answering.start([*self.messages, turn])
+        note_videos(stream)
         pieces: list[str] = []
         try:
             for piece in stream:

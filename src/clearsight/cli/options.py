@@ -37,28 +37,44 @@ _SAMPLING: dict[str, tuple[type, str]] = {
 }
 
 
+_AREAS = ("min_pixels", "max_pixels")
+
+_VIDEO: dict[str, tuple[type, str]] = {
+    "fps": (float, "frames looked at in a second (default: 2)"),
+    "nframes": (int, "frames looked at in all"),
+    "max_frames": (int, "at most this many (default: 768)"),
+    "video_start": (float, "where to begin, in seconds"),
+    "video_end": (float, "where to end, in seconds"),
+    "total_pixels": (int, "area of all frames together"),
+    "steady": (bool, "frames at fixed times and of one size, so that parts of a video share what they cost"),
+    "strict": (bool, "refuse a video that does not fit the context instead of looking at less of it"),
+}
+
+
 def add_ask(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="*", metavar="PICTURE... QUESTION", help="picture files, then the question")
+    parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    parser.add_argument("--draw", metavar="OUT.png",
+                        help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
     add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="pictures for the first question")
+    parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
     add_server(parser)
     _add_prompt(parser)
-    _add_sampling(parser)
+    add_sampling(parser)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files; only their headers are read")
+    parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos; only headers are read")
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="count this too; may be repeated")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_model(parser)
+    add_model(parser)
     _add_prompt(parser)
 
 
@@ -67,15 +83,19 @@ def add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="nano, 2b, 7b, 72b, a hub name or a folder (default: nano)"
     )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
+    """Which model, and how it is held; fold: whether an adapter may become part of the weights."""
+    add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
+    if fold:
+        parser.add_argument("--adapter", metavar="DIR", dest="fold", help="fold this LoRA adapter into the weights")
+    parser.set_defaults(fold=None)
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
     parser.add_argument(
@@ -98,17 +118,30 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-pictures", action="store_true", help='announce each picture as "Picture k: "')
     parser.add_argument("--min-pixels", type=int, metavar="N", help="enlarge smaller pictures to this area")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="shrink larger pictures to this area")
+    videos = parser.add_argument_group("videos")
+    for name, (kind, text) in _VIDEO.items():
+        flag = "--" + name.replace("video_", "").replace("_", "-")
+        if kind is bool:
+            videos.add_argument(flag, dest=name, action="store_true", help=text)
+        else:
+            videos.add_argument(flag, dest=name, type=kind, metavar="N", help=text)
 
 
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
+def add_sampling(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before TEXT; may be repeated")
 
 
-def user_turn(args: argparse.Namespace, pictures: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
-    limits = {name: getattr(args, name) for name in ("min_pixels", "max_pixels") if getattr(args, name) is not None}
-    parts: list[dict[str, Any]] = [{"type": "image", "image": picture, **limits} for picture in pictures]
+def user_turn(args: argparse.Namespace, media: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    """One question; what is a video is told by its content, or by the name of what lies elsewhere."""
+    from clearsight.media import looks_like_video
+
+    parts: list[dict[str, Any]] = []
+    for source in media:
+        kind, names = ("video", (*_AREAS, *_VIDEO)) if looks_like_video(source) else ("image", _AREAS)
+        wishes = {name: value for name in names if (value := getattr(args, name)) is not None and value is not False}
+        parts.append({"type": kind, kind: source, **wishes})
     return {"role": "user", "content": parts + [{"type": "text", "text": text} for text in texts]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import mimetypes
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from clearsight.answer import Reply, Usage
 from clearsight.inputs import Grid
 from clearsight.media import DEFAULT_LIMITS
 from clearsight.media.source import read_source
+from clearsight.media.video import folder_pictures
 from clearsight.messages import ToolCall
 from clearsight.processor import MediaUse
 from clearsight.processor.grounding import Annotation
@@ -34,7 +36,18 @@ class RemoteModel:
             raise RemoteError(f"the server's address must begin with http:// or https://, not {address!r}")
         self.address = address.rstrip("/").removesuffix("/v1")
         self._client = httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=_TIMEOUT)
-        self.name = self._first_model() if name is None else name
+        self._name = name
+
+    def __enter__(self) -> RemoteModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What the server calls the model. Raises RemoteError."""
+        return self._first_model() if self._name is None else self._name
 
     def stream(
         self, messages: Iterable[Mapping[str, Any]], sampling: Mapping[str, Any], *, add_vision_id: bool = False
@@ -144,14 +157,21 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Pictures are sent along, wherever they lie: a server reads no paths and rarely fetches addresses."""
-    if part["type"] != "image":
+    """Pictures and videos are sent along, wherever they lie: a server reads no paths and rarely fetches addresses."""
+    kind = part["type"]
+    if kind not in ("image", "video"):
         return dict(part)
-    name, data = read_source(part["image"], DEFAULT_LIMITS)
-    kind = mimetypes.guess_type(name)[0] or "image/png"
-    url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    rest = {key: value for key, value in part.items() if key not in ("type", "image")}
-    return {"type": "image_url", "image_url": {"url": url}, **rest}
+    rest = {key: value for key, value in part.items() if key not in ("type", kind)}
+    pictures = folder_pictures(part[kind], DEFAULT_LIMITS) if kind == "video" else None
+    if pictures is not None:
+        return {"type": "video", "video": [_data_url(path, "image") for path in pictures], **rest}
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": _data_url(part[kind], kind)}, **rest}
+
+
+def _data_url(source: str, kind: str) -> str:
+    name, data = read_source(source, DEFAULT_LIMITS, {"image": "picture"}.get(kind, kind))
+    known = mimetypes.guess_type(name)[0] or {"image": "image/png"}.get(kind, "video/mp4")
+    return f"data:{known};base64,{base64.b64encode(data).decode()}"
 
 
 def _event(data: str) -> dict[str, Any]:
@@ -186,7 +206,7 @@ def _printable(text: str) -> str:
 
 
 def _media_use(item: Mapping[str, Any]) -> MediaUse:
-    pairs = {name: tuple(item[name]) for name in ("original_size", "size")}
+    pairs = {name: tuple(item[name]) for name in ("original_size", "size", "times") if item.get(name) is not None}
     return MediaUse(**{**item, **pairs, "grid": Grid(*item["grid"])})
 
 

@@ -18,15 +18,17 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                         help="what clients may call the model; may be repeated")  # fmt: skip
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN",
                         help="let browser pages of https://HOST use the API; may be repeated")  # fmt: skip
-    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures from public addresses")
+    parser.add_argument("--allow-remote", action="store_true", help="fetch pictures and videos from public addresses")
     parser.add_argument("--allow-host", action="append", default=[], metavar="HOST",
-                        help="fetch pictures from this host alone; may be repeated")  # fmt: skip
-    parser.add_argument("--media-root", metavar="DIR", help="let clients name picture files under this folder")
+                        help="fetch pictures and videos from this host alone; may be repeated")  # fmt: skip
+    parser.add_argument("--media-root", metavar="DIR", help="let clients name pictures and videos under this folder")
     parser.add_argument("--grace-seconds", type=float, default=10.0, metavar="N",
                         help="for answers under way when the server stops (default: 10)")  # fmt: skip
+    parser.add_argument("--adapter", action="append", default=[], metavar="NAME=DIR",
+                        help="a LoRA adapter that clients choose as MODEL:NAME; may be repeated")  # fmt: skip
     parser.add_argument("--kv-gigabytes", type=float, metavar="N", help="memory for keys and values")
     parser.add_argument("--max-running", type=int, default=16, metavar="N", help="answers made at once (default: 16)")
-    add_weights(parser)
+    add_weights(parser, fold=False)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -55,10 +57,26 @@ def serve(args: argparse.Namespace) -> int:
             public_only=not args.allow_host,
             allowed_hosts=tuple(args.allow_host) or None,
             media_root=args.media_root,
+            decode_seconds=120,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    vlm = load(args, settings=engine, media_limits=limits)
+    vlm = load(args, settings=engine, media_limits=limits, adapters=_adapters(args.adapter))
     print(f"clearsight: {args.model} is served at http://{args.host}:{args.port} (stop with Ctrl-C)", flush=True)
     run(vlm, settings, args.host, args.port)
     return 0
+
+
+def _adapters(items: list[str]) -> dict[str, str]:
+    """Folders by name. Raises UsageError."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not name or not folder:
+            raise UsageError(f"--adapter is {item!r}; it must be NAME=DIR")
+        if name in found:
+            raise UsageError(f"--adapter names {name!r} twice")
+        if not os.path.isdir(folder):
+            raise UsageError(f"--adapter {name} names {folder!r}, which is no folder")
+        found[name] = folder
+    return found

@@ -13,6 +13,7 @@ from clearsight.engine.sequence import Sequence, Slot
 from clearsight.engine.vision_cache import VisionCache
 from clearsight.inputs import Grid, VisionPatches
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.row_adapters import row_adapters
 
 _BATCH_PATCHES = 4096  # more in one pass gains nothing and costs memory
 
@@ -33,8 +34,8 @@ class VisionEncoder:
         self.cache = cache
         self._job: _Job | None = None
 
-    def advance(self, wanted: Items[tuple[Sequence, Slot]], work: int | None) -> None:
-        """Spend up to `work` patch-layers (None: as many as a batch takes; always at least one layer) on `wanted`."""
+    def advance(self, wanted: Items[tuple[Sequence, Slot]], work: int) -> None:
+        """Spend about `work` patch-layers, at least one layer, on `wanted`."""
         if self._job is None:
             self._begin(wanted)
         if self._job is None:
@@ -47,7 +48,7 @@ class VisionEncoder:
                 self._finish(self._job, end.value)
                 return
             spent += self._job.patches
-            if work is not None and spent >= work:
+            if spent >= work:
                 return
 
     def drop(self, sequence: Sequence) -> None:
@@ -76,7 +77,9 @@ class VisionEncoder:
         if owners:
             together = VisionPatches.concatenate(rows)
             tokens = [slot.stop - slot.start for _, slot in owners]
-            self._job = _Job(owners, tokens, patches, self._model.encode_vision_layers(together))
+            parts = [(owner.adapter, size.pixels.shape[0]) for (owner, _), size in zip(owners, rows, strict=True)]
+            layers = self._model.encode_vision_layers(together, row_adapters(parts))
+            self._job = _Job(owners, tokens, patches, layers)
 
     def _finish(self, job: _Job, merged: Tensor) -> None:
         for (_, slot), embeddings in zip(job.owners, torch.split(merged, job.tokens), strict=True):

@@ -15,7 +15,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from clearsight.engine.adapters import load_adapter
 from clearsight.engine.blocks import BlockPool
+from clearsight.engine.budget import PixelBudget
 from clearsight.engine.cache import KVPool
 from clearsight.engine.encoder import VisionEncoder
 from clearsight.engine.identity import root_key, slot_keys, vision_spans
@@ -29,7 +31,10 @@ from clearsight.engine.settings import EngineSettings, kv_blocks
 from clearsight.engine.speculation import Drafter
 from clearsight.engine.vision_cache import VisionCache
 from clearsight.inputs import ModelInputs, SamplingParams, TokenEvent
+from clearsight.model.lora import Adapter
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.row_adapters import LoadedAdapter
+from clearsight.model.weights import WeightsError
 
 Sink = Callable[[TokenEvent], None]
 T = TypeVar("T")
@@ -45,6 +50,7 @@ class EngineStats:
     running: int
     kv_bytes_used: int
     kv_bytes_limit: int
+    pixel_bytes: int
     vision_cache_bytes: int
     vision_cache_hits: int
     vision_cache_misses: int
@@ -76,6 +82,8 @@ class Engine:
         self._scheduler = Scheduler(settings, self._pool)
         self._encoder = VisionEncoder(model, VisionCache(settings.vision_cache_bytes))
         self._runner = Runner(model, self._kv)
+        self._pixels = PixelBudget(settings.pixel_bytes)
+        self._adapters: dict[str, LoadedAdapter] = {}
         self._ids = itertools.count(1)
         self._alive: dict[int, tuple[Sequence, Sink | None]] = {}
         self._lock = threading.RLock()
@@ -95,6 +103,17 @@ class Engine:
         """Memory that the keys and values of so many tokens take, in whole blocks."""
         return -(-tokens // self.settings.block_size) * self._kv.block_bytes
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that a request may choose from."""
+        return tuple(self._adapters)
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Load a LoRA adapter beside the model under `name`. Raises WeightsError if it does not fit, or is there."""
+        if name in self._adapters:
+            raise WeightsError(f"there is an adapter named {name!r} already")
+        self._adapters[name] = load_adapter(name, adapter, self.model, self.model.dtype)
+
     def submit(self, request: Request, sink: Sink | None = None) -> int:
         """Queue a request; returns its number. `sink` is called with each of its events, inside `step`.
 
@@ -109,6 +128,7 @@ class Engine:
         waiting = self._scheduler.waiting
         if waiting >= self.settings.max_waiting:
             raise EngineFull(f"{waiting} requests are waiting; the limit is {self.settings.max_waiting}")
+        self._pixels.take(request.inputs.vision)
         self._later(lambda: self._add(sequence, sink))
         return sequence.id
 
@@ -131,7 +151,8 @@ class Engine:
         with self._lock:
             self._settle()
             plan = self._scheduler.plan()
-            self._encoder.advance(plan.encode, self.settings.vision_work if plan.urgent else None)
+            # In pieces even when nobody is answering: whoever comes or leaves meanwhile is seen between them.
+            self._encoder.advance(plan.encode, self.settings.vision_work)
             scores = self._runner.run(plan)
             events: list[tuple[int, TokenEvent]] = []
             for chunk, rows in zip(plan.chunks, scores, strict=True):
@@ -190,6 +211,7 @@ class Engine:
             running=len(scheduler.running),
             kv_bytes_used=self._pool.held * self._kv.block_bytes,
             kv_bytes_limit=self._pool.count * self._kv.block_bytes,
+            pixel_bytes=self._pixels.bytes,
             vision_cache_bytes=cache.bytes,
             vision_cache_hits=cache.hits,
             vision_cache_misses=cache.misses,
@@ -203,9 +225,13 @@ class Engine:
 
     def _sequence(self, request: Request) -> Sequence:
         config, params, inputs = self.model.config, request.params, request.inputs
-        if request.adapter is not None:
-            raise ValueError(f"there is no adapter named {request.adapter!r}")
-        keys = slot_keys(inputs.vision, request.salt) if inputs.vision is not None else []
+        adapter = None if request.adapter is None else self._adapters.get(request.adapter)
+        if adapter is None and request.adapter is not None:
+            known = ", ".join(self._adapters) or "none"
+            raise ValueError(f"there is no adapter named {request.adapter!r}; the adapters are: {known}")
+        # An adapter of the language model alone sees pictures as the plain model does, and shares what it saw.
+        eyes = root_key(request.salt, adapter.name if adapter is not None and adapter.sees else None)
+        keys = slot_keys(inputs.vision, eyes) if inputs.vision is not None else []
         places = [(grid, slot) for grid, slots in enumerate(keys) for slot in range(len(slots))]
         spans = vision_spans(inputs, config.vision.merge_size, keys)
         return Sequence(
@@ -225,6 +251,7 @@ class Engine:
             drafter=Drafter(inputs.ids.tolist(), self.settings.draft_tokens) if self.settings.draft_tokens else None,
             room=min(params.max_tokens, self.capacity - inputs.ids.shape[0]),
             chain=[root_key(request.salt, request.adapter)],
+            adapter=adapter,
         )
 
     def _commit(self, chunk: Chunk, rows: Tensor | None) -> list[TokenEvent]:
@@ -293,4 +320,5 @@ class Engine:
         if number in self._alive:
             sequence, _ = self._alive.pop(number)
             self._scheduler.remove(sequence)
+            self._pixels.give_back(sequence.request.inputs.vision)
             self._encoder.drop(sequence)

@@ -33,7 +33,7 @@ class Request:
     """One sequence `inputs` to continue.
 
     salt: the tenant; caches are shared only under equal salts. priority: lower runs first. constraint: what the answer
-    must obey. adapter: name of a LoRA adapter that was loaded into the model, or None.
+    must obey. adapter: name of a LoRA adapter that was added to the engine, or None.
     """
 
     inputs: ModelInputs

@@ -11,6 +11,7 @@ from torch import Tensor
 from clearsight.engine.cache import KVPool, PagedStep
 from clearsight.engine.scheduler import Chunk, Plan
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.model.row_adapters import row_adapters
 
 
 class Runner:
@@ -34,7 +35,8 @@ class Runner:
             [chunk.length for chunk in chunks],
             [chunk.start + chunk.length for chunk in chunks],
         )
-        hidden_TD = self._model.model(x_TD, positions.to(device), step)
+        adapters = row_adapters([(chunk.sequence.adapter, chunk.length) for chunk in chunks])
+        hidden_TD = self._model.model(x_TD, positions.to(device), step, adapters)
         return self._scores(chunks, hidden_TD)
 
     def _embed(self, chunk: Chunk) -> Tensor:

@@ -32,11 +32,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step. encode: slots whose embeddings are needed soonest, in order. urgent: an answer waits for this step."""
+    """One step. encode: slots whose embeddings are needed soonest, in order."""
 
     chunks: tuple[Chunk, ...]
     encode: tuple[tuple[Sequence, Slot], ...]
-    urgent: bool
 
 
 class Scheduler:
@@ -88,7 +87,7 @@ class Scheduler:
             for slot in sequence.slots
             if slot.stop > sequence.computed and slot.embeddings is None
         )
-        return Plan(tuple(chunks), encode, urgent=any(chunk.sequence.made > 0 for chunk in chunks))
+        return Plan(tuple(chunks), encode)
 
     def store(self, sequence: Sequence, computed: int) -> None:
         """Note that the first `computed` tokens are in the cache, and make their full blocks findable."""

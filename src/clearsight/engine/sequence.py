@@ -11,6 +11,7 @@ from clearsight.engine.repetition import RepetitionGuard
 from clearsight.engine.request import Request
 from clearsight.engine.sampler import Sampler
 from clearsight.engine.speculation import Drafter
+from clearsight.model.row_adapters import LoadedAdapter
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Sequence:
     drafter: Drafter | None
     room: int
     chain: list[bytes]  # keys of its full blocks, with the root before them
+    adapter: LoadedAdapter | None = None
     tokens: list[int] = field(init=False)
     positions: Tensor = field(init=False)
     blocks: list[int] = field(default_factory=list)

@@ -16,8 +16,9 @@ class EngineSettings:
     """kv_bytes: all keys and values, None for a quarter of the memory, at most four full contexts. block_size: tokens.
 
     max_running, max_waiting: requests. step_tokens: of one pass through the language model, prompts and answers
-    together. vision_work: patches times layers of one step while others' answers wait for it.
-    vision_cache_bytes: embeddings kept for the next question. draft_tokens: guessed ahead for each answer, 0 for none.
+    together. vision_work: patches times layers of one step, which the others wait for. pixel_bytes: pictures of all
+    requests under way, as patches. vision_cache_bytes: embeddings kept for the next question. draft_tokens: guessed
+    ahead for each answer, 0 for none.
     """
 
     kv_bytes: int | None = None
@@ -25,7 +26,8 @@ class EngineSettings:
     max_running: int = 16
     max_waiting: int = 256
     step_tokens: int = 512
-    vision_work: int = 16_384
+    vision_work: int = 4096
+    pixel_bytes: int = 4 * 2**30
     vision_cache_bytes: int = 256 * 2**20
     draft_tokens: int = 4
 

@@ -131,7 +131,7 @@ def _blank(sample: Labelled) -> tuple[Message, ...] | None:
 def _greyed(part: Image | Video) -> Image | Video:
     if isinstance(part, Image):
         return replace(part, source=Pillow.new("RGB", part.source.size, _GREY))
-    return replace(part, frames=tuple(Pillow.new("RGB", frame.size, _GREY) for frame in part.frames))
+    return replace(part, source=tuple(Pillow.new("RGB", frame.size, _GREY) for frame in part.source))
 
 
 def _media(messages: tuple[Message, ...]) -> list[Image | Video]:

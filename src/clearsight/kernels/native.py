@@ -32,6 +32,7 @@ _FLAGS = (
     "-std=gnu11",
     "-O3",
     "-fno-math-errno",
+    "-fno-tree-pre",  # with it gcc would carry the sums of linear.c through moves and the stack
     "-ffp-contract=off",
     "-fPIC",
     "-shared",

@@ -12,7 +12,8 @@ from clearsight.live.settings import LiveSettings
 from clearsight.media import MediaError, open_picture
 from clearsight.messages import Limits
 from clearsight.processor import Processor
-from clearsight.processor.image import target_size, video_patches
+from clearsight.processor.image import target_size
+from clearsight.processor.patches import pair_patches
 
 
 class FrameSize:
@@ -26,10 +27,10 @@ class FrameSize:
         self.source_size: tuple[int, int] | None = None
 
     def shrink(self, frame: Any) -> Image.Image:
-        """A frame (RGB array (H, W, 3) uint8, PIL picture, or the bytes of a picture file) at the session's size.
-
-        One of another shape than the first is stretched to it. Raises MediaError.
+        """A frame at the session's size: an RGB array (H, W, 3) uint8, PIL picture, bytes of a picture file, or what
+        makes one of these when called. One of another shape than the first is stretched. Raises MediaError.
         """
+        frame = frame() if callable(frame) else frame
         picture = self._processor.decode(open_picture(frame, self._processor.media_limits))
         with self._lock:
             if self.size is None:
@@ -39,13 +40,8 @@ class FrameSize:
 
     def patches(self, first: Image.Image, second: Image.Image) -> VisionPatches:
         """One temporal slot of two frames of the session's size."""
-        return video_patches((first, second), self.limits, self._processor.image_settings)
-
-    @property
-    def limits(self) -> Limits:
-        """What makes the processor use this size for a video that is sent at once."""
         assert self.size is not None
-        return Limits(resized_height=self.size[0], resized_width=self.size[1])
+        return pair_patches((first, second), self.size, self._processor.image_settings)
 
     def _choose(self, height: int, width: int) -> tuple[int, int]:
         settings = self._processor.image_settings

@@ -125,7 +125,8 @@ class Live:
     def push(self, frame: Any, time: float, *, wait: bool = False) -> str:
         """Hand in a frame seen at `time` (seconds, rising): "taken", "skipped" (above the frame rate) or "late".
 
-        frame: RGB array (H, W, 3) uint8, PIL picture, or bytes of a picture file. wait: rather than have older frames
+        frame: RGB array (H, W, 3) uint8, PIL picture, bytes of a picture file, or what makes one of these when called,
+        which a frame that is skipped never is. wait: rather than have older frames
         dropped, wait until there is room. Raises MediaError for what is no picture, LiveClosed.
         """
         with self._change:

@@ -64,7 +64,7 @@ class Session:
         self._model = vlm.engine.model
         self._template = Template.of(vlm.processor, settings.system)
         self.budget = _budget(vlm, settings, len(self._template.system))
-        self._cache = LiveCache(self._model, self.budget)
+        self.cache = LiveCache(self._model, self.budget)
         merge = vlm.config.vision.merge_size
         self.timeline = Timeline(Piece(list(self._template.system)), Grid(1, 0, 0), merge)
         self.source_size: tuple[int, int] | None = None
@@ -126,12 +126,16 @@ class Session:
         reader = AnswerReader(self.vlm.processor.tokenizer, prepared, params)
         return Stream(self._answer(asked, params), prepared, reader)
 
+    def next_token(self, question: str) -> Tensor:
+        """Scores (V,) of the first token of an answer to `question`; the session is left as it was."""
+        try:
+            return self._scores(self._fork(question))
+        finally:
+            self.cache.truncate(len(self.timeline))
+
     def chance_of_yes(self, question: str) -> float:
         """Probability of yes against no as the answer's first word; the session is left as it was."""
-        try:
-            return _yes(self._scores(self._fork(question)), *self._yes_and_no())
-        finally:
-            self._cache.truncate(len(self.timeline))
+        return _yes(self.next_token(question), *self._yes_and_no())
 
     def short_answer(self, question: str) -> str:
         """The likeliest answer, cut at its first line or after some tokens; the session is left as it was."""
@@ -143,10 +147,10 @@ class Session:
                 if token in self.vlm.engine.stop_tokens:
                     break
                 tokens.append(token)
-                here = self.timeline.positions(self._cache.length + 1 - len(self.timeline))[:, -1:]
+                here = self.timeline.positions(self.cache.length + 1 - len(self.timeline))[:, -1:]
                 scores_V = self._scores(self._forward([token], here))
         finally:
-            self._cache.truncate(len(self.timeline))
+            self.cache.truncate(len(self.timeline))
         return (self.vlm.processor.tokenizer.decode(tokens).strip().splitlines() or [""])[0]
 
     def _fork(self, question: str) -> Tensor:
@@ -178,7 +182,7 @@ class Session:
             yield from self._tokens(hidden, exchange, params)
         finally:
             exchange.ids += self._template.closing
-            self._forward(list(self._template.closing), self.timeline.positions()[:, self._cache.length :])
+            self._forward(list(self._template.closing), self.timeline.positions()[:, self.cache.length :])
             self.timeline.reopen()
             self._answering = False
 
@@ -213,7 +217,7 @@ class Session:
 
     def _make_room(self, tokens: int) -> None:
         """Let old exchanges and frames leave until `tokens` more fit, and some for those that follow."""
-        if self._cache.length + tokens <= self.budget:
+        if self.cache.length + tokens <= self.budget:
             return
         gone: set[Piece] = set(self._old_exchanges())
         slots = self.timeline.slots
@@ -240,7 +244,7 @@ class Session:
         self.timeline = self.timeline.without(set(gone))
         kept = [row for piece in self.timeline.pieces() for row in rows[piece]]
         places = torch.tensor(kept)
-        self._alone(lambda: self._cache.keep(places, self.timeline.positions()))
+        self._alone(lambda: self.cache.keep(places, self.timeline.positions()))
         self._evictions += 1
         if self.settings.exact:
             self._compute_anew(next((i for i, row in enumerate(kept) if row != i), len(kept)))
@@ -249,7 +253,7 @@ class Session:
         """Run everything from row `first` on again: afterwards nothing that left has ever been."""
         embedded = torch.cat([self._embed(piece) for piece in self.timeline.pieces()])
         positions = self.timeline.positions()
-        self._cache.truncate(first)
+        self.cache.truncate(first)
         chunk = self.vlm.engine.settings.step_tokens
         for start in range(first, embedded.shape[0], chunk):
             rows = slice(start, start + chunk)
@@ -260,7 +264,7 @@ class Session:
     def _run(self, pieces: Iterable[Piece]) -> Tensor:
         """Append pieces that the timeline already has; hidden states of their tokens (T, D)."""
         embedded = torch.cat([self._embed(piece) for piece in pieces])
-        return self._forward_embedded(embedded, self.timeline.positions()[:, self._cache.length :])
+        return self._forward_embedded(embedded, self.timeline.positions()[:, self.cache.length :])
 
     def _embed(self, piece: Piece) -> Tensor:
         if piece.seen is not None:
@@ -271,7 +275,7 @@ class Session:
         return self._forward_embedded(self._embed(Piece(ids)), positions)
 
     def _forward_embedded(self, x_TD: Tensor, positions: Tensor) -> Tensor:
-        return self._alone(lambda: self._cache.append(x_TD, positions))
+        return self._alone(lambda: self.cache.append(x_TD, positions))
 
     def _scores(self, hidden_TD: Tensor) -> Tensor:
         """(V,): scores of what follows the last token."""
@@ -313,12 +317,12 @@ class Session:
     def stats(self) -> SessionStats:
         times = [slot.time for slot in self.timeline.slots]
         return SessionStats(
-            tokens=self._cache.length,
+            tokens=self.cache.length,
             budget_tokens=self.budget,
             slots=len(times),
             seen_slots=self._seen_slots,
             evictions=self._evictions,
-            cache_bytes=self._cache.bytes,
+            cache_bytes=self.cache.bytes,
             oldest=times[0] if times else None,
             newest=times[-1] if times else None,
         )

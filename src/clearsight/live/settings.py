@@ -17,8 +17,8 @@ class LiveSettings:
     frames_per_second: how many frames are looked at; the others are skipped. slot_tokens: most tokens of one pair of
     frames, which decides their size. max_pending: pairs that may wait; the oldest is dropped for a newer one.
     dialogue_tokens: questions and answers that stay; older ones leave. answer_tokens: longest answer. past: "thin"
-    keeps old frames ever further apart, "forget" drops the oldest. dense: share of the frames, the newest, that "thin" leaves
-    alone. exact: after frames have left, compute what is kept anew (see docs/live.md) instead of only moving it.
+    keeps old frames ever further apart, "forget" drops the oldest. dense: share of the frames, the newest, that "thin"
+    leaves alone. exact: after frames have left, compute what is kept anew (see docs/live.md) instead of only moving it.
     """
 
     system: str = DEFAULT_SYSTEM

@@ -1,4 +1,4 @@
-"""What a picture may be, each limit one named setting, and the error that refuses it."""
+"""What a picture or video may be, each limit one named setting, and the error that refuses it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from dataclasses import dataclass, fields
 
 
 class MediaError(ValueError):
-    """A picture cannot be used; the text names the picture, the value found and the limit."""
+    """A picture or video cannot be used; the text names it, the value found and the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
     """Checked before any pixel is decoded.
 
-    max_file_bytes: of one encoded picture. max_pixels: declared width x height; the default takes a 12000 x 11000
-    photograph, about 400 MB of RGB. max_aspect_ratio: long side / short side (facts, 3.2). max_frames: pictures in one
-    video (facts, 4.1). allow_files: whether texts and paths may name local files; an edge that takes text from
-    strangers switches it off, leaving data: URLs. media_root: a folder whose files may be named all the same.
-    allow_remote: the same for http and https addresses; fetch_seconds: the time one of them may take. public_only:
-    only addresses of the open internet are connected to. allowed_hosts: only these are, whatever their addresses.
+    max_file_bytes: of one encoded picture; max_video_bytes: of one video. max_pixels: declared width x height; the
+    default takes a 12000 x 11000 photograph, about 400 MB of RGB. max_aspect_ratio: long side / short side (facts,
+    3.2). max_frames: pictures of one video that are looked at (facts, 4.1). max_video_seconds: how long it may last.
+    decode_seconds: the time that reading one may take. allow_files: whether texts and paths may name local files; an
+    edge that takes text from strangers switches it off, leaving data: URLs. media_root: a folder whose files may be
+    named all the same. allow_remote: the same for http and https addresses; fetch_seconds: the time one of them may
+    take. public_only: only addresses of the open internet are connected to. allowed_hosts: only these are, whatever
+    their addresses.
     """
 
     max_file_bytes: int = 64 * 2**20
+    max_video_bytes: int = 4 * 2**30
     max_pixels: int = 2**27
     max_aspect_ratio: float = 200
     max_frames: int = 768
+    max_video_seconds: float = 24 * 3600
+    decode_seconds: float = 600
     allow_files: bool = True
     allow_remote: bool = True
     fetch_seconds: float = 30
@@ -66,11 +71,3 @@ def check_size(width: int, height: int, name: str, limits: MediaLimits) -> None:
         raise MediaError(
             f"{name}: {width} x {height} has an aspect ratio of {ratio:.1f}; the limit is {limits.max_aspect_ratio:g}"
         )
-
-
-def check_frames(count: int, limits: MediaLimits) -> None:
-    """Refuse a video without frames or with too many."""
-    if count == 0:
-        raise MediaError("video: it has no frames")
-    if count > limits.max_frames:
-        raise MediaError(f"video: it has {count} frames; the limit is {limits.max_frames}")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from clearsight.media.limits import DEFAULT_LIMITS, MediaError, MediaLimits, check_frames, check_size
+from clearsight.media.limits import DEFAULT_LIMITS, MediaError, MediaLimits, check_size
 from clearsight.media.rgb import FIRST_SWAPPED, orient, to_rgb
 from clearsight.media.source import NAMELESS, read_source, shorten
 
@@ -22,7 +21,10 @@ from clearsight.media.source import NAMELESS, read_source, shorten
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _CHANNEL_COUNTS = (1, 3, 4)
 
-T = TypeVar("T")
+
+def is_animation(head: bytes) -> bool:
+    """Whether the first 16 bytes are those of a picture format whose pictures may move."""
+    return head[:4] in (b"GIF8", b"\x89PNG") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 class Header(NamedTuple):
@@ -90,45 +92,6 @@ def read_header(source: Any, limits: MediaLimits = DEFAULT_LIMITS) -> Header:
 def load(source: Any, limits: MediaLimits = DEFAULT_LIMITS) -> Image.Image:
     """The upright RGB picture of a source (as for `open_picture`). Raises MediaError."""
     return open_picture(source, limits).decode()
-
-
-class Frames(Sequence[Image.Image]):
-    """The frames of a video as RGB pictures, each decoded when it is asked for so that only one is held at a time."""
-
-    def __init__(self, sources: Sequence[Any], limits: MediaLimits = DEFAULT_LIMITS) -> None:
-        check_frames(len(sources), limits)
-        self._sources = sources
-        self._limits = limits
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    @overload
-    def __getitem__(self, index: int) -> Image.Image: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Frames: ...
-
-    def __getitem__(self, index: int | slice) -> Image.Image | Frames:
-        if isinstance(index, slice):
-            return Frames(self._sources[index], self._limits)
-        return self._read(load, index)
-
-    def header(self, index: int = 0) -> Header:
-        """Name and upright size of one frame, without decoding it."""
-        return self._read(read_header, index)
-
-    def _read(self, read: Callable[[Any, MediaLimits], T], index: int) -> T:
-        source = self._sources[index]
-        try:
-            return read(source, self._limits)
-        except MediaError as error:
-            raise MediaError(f"frame {index % len(self) + 1}, {error}") from error
-
-
-def open_frames(sources: Sequence[Any], limits: MediaLimits = DEFAULT_LIMITS) -> Frames:
-    """The frames of a video in order of time. Raises MediaError for none or too many."""
-    return Frames(sources, limits)
 
 
 def _from_array(array: npt.NDArray[Any], limits: MediaLimits) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pictures at http and https addresses that the user names: bounded in bytes and in time."""
+"""Pictures and videos at http and https addresses that the user names: bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
@@ -95,20 +96,20 @@ def _opener(limits: MediaLimits) -> urllib.request.OpenerDirector:
         _Redirects(),
     ):
         opener.add_handler(handler)
-    opener.addheaders = [("User-Agent", "clearsight"), ("Accept", "image/*")]
+    opener.addheaders = [("User-Agent", "clearsight"), ("Accept", "image/*, video/*")]
     return opener
 
 
-def fetch(url: str, name: str, limits: MediaLimits) -> bytes:
-    """The bytes at `url`. Raises MediaError if it cannot be reached, is too long, or takes too long."""
+def fetch(url: str, name: str, limits: MediaLimits) -> Iterator[bytes]:
+    """The bytes at `url`, piece by piece. Raises MediaError if it cannot be reached, is too long, or takes too long."""
     if not urlsplit(url).hostname:
         raise MediaError(f"{name}: the address names no host")
-    deadline = time.monotonic() + limits.fetch_seconds
+    deadline, count = time.monotonic() + limits.fetch_seconds, 0
     try:
         with _opener(limits).open(url, timeout=limits.fetch_seconds) as response:
-            data = bytearray()
-            while chunk := response.read1(min(_CHUNK, limits.max_file_bytes + 1 - len(data))):
-                data += chunk
+            while chunk := response.read1(min(_CHUNK, limits.max_file_bytes + 1 - count)):
+                count += len(chunk)
+                yield chunk
                 if time.monotonic() > deadline:
                     raise TimeoutError
     except urllib.error.HTTPError as error:
@@ -119,5 +120,4 @@ def fetch(url: str, name: str, limits: MediaLimits) -> bytes:
         if isinstance(reason, TimeoutError):
             reason = f"it took longer than the limit of {limits.fetch_seconds:g} seconds"
         raise MediaError(f"{name}: it could not be fetched ({reason})") from error
-    check_bytes(len(data), name, limits)
-    return bytes(data)
+    check_bytes(count, name, limits)

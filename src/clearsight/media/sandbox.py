@@ -1,142 +1,158 @@
-"""Decoding in processes of their own, with limits of time and memory: what a hostile picture can break is one of them.
-
-A worker is `python -m clearsight.media.sandbox`; it imports neither torch nor the rest of the package.
-"""
+"""Decoding in processes of their own, with limits of time and memory: what hostile data can break is one of them."""
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import resource
-import struct
+import socket
 import subprocess
 import sys
-import threading
-from typing import IO
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 from PIL import Image
 
+from clearsight.media import wire
 from clearsight.media.limits import MediaError, MediaLimits
-from clearsight.media.picture import Picture, open_picture
+from clearsight.media.picture import Picture
+from clearsight.media.wire import FilmHeader
 
-_HEAD = struct.Struct("<BQQQ")  # 1 for a picture, 0 for a refusal; width, height; bytes that follow
-_JOB = struct.Struct("<Q")
-_OVERHEAD = 512 * 2**20  # an interpreter, its libraries and the codecs' own tables
+_OVERHEAD = 1536 * 2**20  # an interpreter, its libraries, the codecs' own tables and a few frames at work
+
+
+class _Worker:
+    """One process and the socket to it."""
+
+    def __init__(self, memory: int, pixels: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "clearsight.media.worker", str(memory), str(pixels)]
+            self.process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        self.channel = ours
+
+    def stop(self) -> None:
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+Idle = queue.SimpleQueue["_Worker | None"]
 
 
 class Sandbox:
-    """A pool of decoding workers. `decode` stands in for `Picture.decode` and may be called from several threads."""
+    """A pool of workers, each started at first use. May be used from several threads.
+
+    seconds: what one picture or the header of a video may take; a whole video has `limits.decode_seconds`.
+    """
 
     def __init__(self, limits: MediaLimits, workers: int = 2, seconds: float = 20.0) -> None:
         self._limits = limits
         self._seconds = seconds
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
-        for _ in range(workers):
-            self._idle.put(None)  # started at first use
         self._workers = workers
+        self._idle: Idle = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(None)
+        self._finalizer = weakref.finalize(self, _stop_all, self._idle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process has workers of its own."""
+        return Sandbox, (self._limits, self._workers, self._seconds)
 
     def decode(self, picture: Picture) -> Image.Image:
         """The upright RGB picture, of exactly the header's size. Raises MediaError, also if it takes too long."""
         if picture.encoded is None:
             return picture.decode()
-        worker = self._idle.get()
-        try:
-            if worker is None or worker.poll() is not None:
-                self._stop(worker)
-                worker = self._start()
-            kind, width, height, data = self._ask(worker, picture)
-        except BaseException:
-            self._stop(worker)
-            worker = None
-            raise
-        finally:
-            self._idle.put(worker)
-        if not kind:
-            raise MediaError(_renamed(data.decode("utf-8", "replace"), picture.header.name))
-        return Image.frombytes("RGB", (width, height), data)
+        with self._job(picture.header.name, self._seconds) as job:
+            return job.image({"job": "picture"}, picture.encoded)
+
+    def film_header(self, name: str, file: IO[bytes]) -> FilmHeader:
+        """What an open video file is. Raises MediaError."""
+        with self._job(name, self._seconds) as job:
+            answer, _ = job.ask({"job": "header"}, b"", file.fileno())
+            return FilmHeader(*answer["header"])
+
+    def film_frames(
+        self, name: str, file: IO[bytes], header: FilmHeader, times: Sequence[float], size: tuple[int, int] | None
+    ) -> Iterator[Image.Image]:
+        """The RGB frames shown at `times` (rising), resized to `size` (height, width) if given. Raises MediaError."""
+        if not times:
+            return
+        wish = {"job": "frames", "header": header, "times": list(times), "size": size}
+        with self._job(name, self._limits.decode_seconds) as job:
+            image = job.image(wish, b"", file.fileno())
+            for _ in times[1:]:
+                yield image
+                image = job.image(None)
+        # The last comes when the worker is free again: few readers ask for one more to see the end.
+        yield image
 
     def close(self) -> None:
-        """End all workers."""
-        for _ in range(self._workers):
-            self._stop(self._idle.get())
+        """End the workers that are idle; one that is asked again starts anew."""
+        _stop_all(self._idle)
         for _ in range(self._workers):
             self._idle.put(None)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        memory = _OVERHEAD + 12 * self._limits.max_pixels + 2 * self._limits.max_file_bytes
-        command = [sys.executable, "-m", "clearsight.media.sandbox", str(memory), str(self._limits.max_pixels)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-    def _ask(self, worker: subprocess.Popen[bytes], picture: Picture) -> tuple[int, int, int, bytes]:
-        assert picture.encoded is not None
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        name = picture.header.name
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            worker.kill()
-
-        timer = threading.Timer(self._seconds, kill)
-        timer.start()
+    @contextmanager
+    def _job(self, name: str, seconds: float) -> Iterator[_Job]:
+        """A worker for one job; it lives on unless the job was broken off."""
+        worker, job = self._idle.get(), None
         try:
-            worker.stdin.write(_JOB.pack(len(picture.encoded)))
-            worker.stdin.write(picture.encoded)
-            worker.stdin.flush()
-            kind, width, height, size = _HEAD.unpack(_exactly(worker.stdout, _HEAD.size))
-            return kind, width, height, _exactly(worker.stdout, size)
-        except (OSError, EOFError):
-            if late.is_set():
-                raise MediaError(f"{name}: decoding took longer than the limit of {self._seconds:g} seconds") from None
-            raise MediaError(f"{name}: it cannot be decoded within the memory allowed") from None
+            if worker is None or worker.process.poll() is not None:
+                if worker is not None:
+                    worker.stop()
+                memory = _OVERHEAD + 12 * self._limits.max_pixels + 2 * self._limits.max_file_bytes
+                worker = _Worker(memory, self._limits.max_pixels)
+            job = _Job(worker.channel, name, seconds)
+            yield job
+        except BaseException as error:
+            if worker is not None and not (job is not None and job.refused and isinstance(error, MediaError)):
+                worker.stop()
+                worker = None
+            raise
         finally:
-            timer.cancel()
-
-    @staticmethod
-    def _stop(worker: subprocess.Popen[bytes] | None) -> None:
-        if worker is not None:
-            worker.kill()
-            worker.wait()
-            for pipe in (worker.stdin, worker.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+            self._idle.put(worker)
 
 
-def _renamed(text: str, name: str) -> str:
-    """The worker knows no names; what it says begins with a stand-in."""
-    return f"{name}:{text.partition(':')[2]}"
+class _Job:
+    """One job's messages, with a deadline over all of them. refused: it has ended with a refusal."""
 
+    def __init__(self, channel: socket.socket, name: str, seconds: float) -> None:
+        self._channel = channel
+        self._name = name
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self.refused = False
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise EOFError
-    return data
+    def image(self, job: dict[str, Any] | None, body: bytes = b"", file: int | None = None) -> Image.Image:
+        answer, data = self.ask(job, body, file)
+        return Image.frombytes("RGB", tuple(answer["size"]), data)
 
-
-def _serve(jobs: IO[bytes], results: IO[bytes], limits: MediaLimits) -> None:
-    """Answer until the pipe is closed."""
-    while head := jobs.read(_JOB.size):
-        data = _exactly(jobs, _JOB.unpack(head)[0])
+    def ask(self, job: dict[str, Any] | None, body: bytes, file: int | None = None) -> tuple[dict[str, Any], bytes]:
+        """The next answer, to a new job or, for None, to the one under way."""
         try:
-            image = open_picture(data, limits).decode()
-            kind, size, body = 1, image.size, image.tobytes()
-        except MediaError as error:
-            kind, size, body = 0, (0, 0), str(error).encode()
-        results.write(_HEAD.pack(kind, *size, len(body)))
-        results.write(body)
-        results.flush()
+            self._channel.settimeout(max(1e-3, self._deadline - time.monotonic()))
+            if job is not None:
+                wire.send(self._channel, job, body, file)
+            answer, data, _ = wire.receive(self._channel)
+        except TimeoutError:
+            limit = f"the limit of {self._seconds:g} seconds"
+            raise MediaError(f"{self._name}: decoding took longer than {limit}") from None
+        except (OSError, EOFError, ValueError):
+            raise MediaError(f"{self._name}: it cannot be decoded within the memory allowed") from None
+        if "refusal" in answer:
+            self.refused = True
+            # The worker knows no names; what it says begins with a stand-in.
+            raise MediaError(f"{self._name}:{answer['refusal'].partition(':')[2]}")
+        return answer, bytes(data)
 
 
-def _main() -> None:
-    memory, pixels = int(sys.argv[1]), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-    limits = MediaLimits(max_pixels=pixels, max_file_bytes=2**62, allow_files=False, allow_remote=False)
-    _serve(sys.stdin.buffer, sys.stdout.buffer, limits)
-
-
-if __name__ == "__main__":
-    _main()
+def _stop_all(idle: Idle) -> None:
+    with suppress(queue.Empty):
+        while True:
+            worker = idle.get_nowait()
+            if worker is not None:
+                worker.stop()

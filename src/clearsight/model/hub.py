@@ -6,10 +6,6 @@ import re
 from importlib import resources
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
-
 from clearsight.config import PRESETS, ConfigError, ModelConfig, config_from_json, read_json
 
 OFFICIAL = {
@@ -83,6 +79,11 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def _from_hub(name: str, offline: bool | None, weights: bool) -> Path:
+    # Here, for the library takes a while to import and a packaged or local model has no use for it.
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
     local_only = constants.HF_HUB_OFFLINE if offline is None else offline
     try:
         folder = huggingface_hub.snapshot_download(

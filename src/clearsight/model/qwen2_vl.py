@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from clearsight.config import ModelConfig
 from clearsight.inputs import ModelInputs, VisionPatches
 from clearsight.model.language import LanguageModel, PackedStep
+from clearsight.model.row_adapters import RowAdapters
 from clearsight.model.vision import VisionTower
 
 
@@ -40,9 +41,11 @@ class Qwen2VL(nn.Module):
         """Merged tokens (M, D) of all grids, in order."""
         return self.visual(VisionPatches(patches.pixels.to(self.device), patches.grids))
 
-    def encode_vision_layers(self, patches: VisionPatches) -> Generator[None, None, Tensor]:
+    def encode_vision_layers(
+        self, patches: VisionPatches, adapters: RowAdapters | None = None
+    ) -> Generator[None, None, Tensor]:
         """`encode_vision` in pieces that can be interleaved with other work: it yields after every layer."""
-        return self.visual.layers(VisionPatches(patches.pixels.to(self.device), patches.grids))
+        return self.visual.layers(VisionPatches(patches.pixels.to(self.device), patches.grids), adapters)
 
     def embed(self, inputs: ModelInputs) -> Tensor:
         """Token embeddings (T, D) with every run of vision pads replaced by what the tower saw (facts, 5.7)."""

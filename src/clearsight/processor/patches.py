@@ -16,6 +16,7 @@ from PIL import Image
 
 from clearsight.inputs import Grid, VisionPatches
 from clearsight.media import MediaError
+from clearsight.media.rgb import resize
 from clearsight.messages import Limits
 from clearsight.processor.image import (
     VIDEO_BUDGET,
@@ -115,8 +116,8 @@ def normalise(levels: npt.NDArray[np.uint8], settings: ImageSettings) -> npt.NDA
 
 
 def _resize(frame: Picture, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Bytes (H, W, 3) of an RGB picture at (height, width): PIL's bicubic, antialiased, on bytes (facts, 13.6)."""
+    """Bytes (H, W, 3) of an RGB picture at (height, width)."""
     image = Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
     if image.mode != "RGB":
         raise ValueError(f"a picture of mode {image.mode} must be made RGB first")
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(resize(image, size))

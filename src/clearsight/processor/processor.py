@@ -6,28 +6,36 @@ What a prompt costs is known from headers alone, so a prompt that is too long is
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from PIL.Image import Image as PillowImage
+from PIL import Image as Pillow
 from torch import Tensor
 
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
-from clearsight.media import DEFAULT_LIMITS, Frames, MediaLimits, Picture, open_frames, open_picture
-from clearsight.messages import Image, MessageLike, Tool, Video, parse_messages, parse_tools
-from clearsight.processor.chat import EncodedChat, chat_spans, encode
-from clearsight.processor.image import ImageSettings, plan_image, plan_video
-from clearsight.processor.patches import image_patches, video_patches
+from clearsight.media import DEFAULT_LIMITS, MediaLimits, Picture, Sandbox, open_picture, open_video
+from clearsight.messages import Image, MessageLike, Part, Text, Tool, Video, parse_messages, parse_tools
+from clearsight.processor.chat import EncodedChat, Span, chat_spans, document_spans, encode
+from clearsight.processor.clips import ClipReader, Progress
+from clearsight.processor.image import ImageSettings, plan_image
+from clearsight.processor.patches import clip_patches, image_patches
 from clearsight.processor.positions import mrope_positions
 from clearsight.processor.tokenizer import Tokenizer
 from clearsight.processor.tools import check_format
+from clearsight.processor.video import FramePlan, fit_plans, plan_frames
 
+T = TypeVar("T")
+R = TypeVar("R")
 ToolLike = Tool | Mapping[str, Any]
+
+_ANSWER_SHARE = 16  # a video leaves this part of the context to the answer
 
 
 class PromptTooLong(ValueError):
@@ -38,7 +46,8 @@ class PromptTooLong(ValueError):
 class MediaUse:
     """What became of one picture or video. Sizes are (width, height) in pixels; a video's are those of one frame.
 
-    kind: "image" or "video". size: after the resize. frames: frames given, None for a picture.
+    kind: "image" or "video". size: after the resize. The rest is of videos alone: frames looked at, the times in
+    seconds at which they are shown, where known, the whole duration, and what was given up to fit the context, or "".
     """
 
     kind: str
@@ -48,6 +57,17 @@ class MediaUse:
     grid: Grid
     tokens: int
     frames: int | None
+    times: tuple[float, ...] | None = None
+    duration: float | None = None
+    note: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = asdict(self)
+        return found if self.kind == "video" else {key: found[key] for key in found if key not in _OF_VIDEOS}
+
+
+_OF_VIDEOS = ("times", "duration", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,10 @@ class Count:
 
 
 class Processor:
-    """Everything between messages and the model. Holds no state between calls, so threads may share it."""
+    """Everything between messages and the model; threads may share it. Videos read lately are kept (clips.py).
+
+    context: tokens that prompt and answer may have together; videos are planned to fit.
+    """
 
     def __init__(
         self,
@@ -74,9 +97,10 @@ class Processor:
         config: ModelConfig,
         image_settings: ImageSettings,
         media_limits: MediaLimits = DEFAULT_LIMITS,
-        decode: Callable[[Picture], PillowImage] = Picture.decode,
+        sandbox: Sandbox | None = None,
+        guard_pictures: bool = False,
     ) -> None:
-        """decode: makes pixels of an opened picture; a server hands in one that works in another process.
+        """sandbox: where videos are decoded; guard_pictures: pictures too, as a server must.
 
         Raises ConfigError if the picture settings or the tokenizer belong to another model than `config`."""
         for name in ("patch_size", "temporal_patch_size", "merge_size"):
@@ -89,7 +113,10 @@ class Processor:
         self.config = config
         self.image_settings = image_settings
         self.media_limits = media_limits
-        self.decode = decode
+        self.context = config.text.max_positions
+        self.sandbox = sandbox or Sandbox(media_limits)
+        self.guard_pictures = guard_pictures
+        self.clips = ClipReader()
 
     @classmethod
     def from_folder(
@@ -128,19 +155,22 @@ class Processor:
         add_generation_prompt: bool = True,
         tools: Iterable[ToolLike] = (),
         tool_format: str = "hermes",
+        salt: bytes = b"",
+        progress: Progress | None = None,
     ) -> Prepared:
         """The whole conversation as one sequence, pixels included.
 
         add_vision_id: label media "Picture k: " and "Video k: ". add_generation_prompt: end where an assistant turn
-        begins. tools: announced in the system turn. tool_format: "hermes" or "function" (facts, 8.5 and 8.6). Raises
-        MessageError, PromptTooLong, or what `clearsight.media` raises for a source it refuses.
+        begins. tools: announced in the system turn. tool_format: "hermes" or "function" (facts, 8.5 and 8.6). salt:
+        frames of videos are kept for those alone who give the same. progress: told of a video's name, frames read and
+        frames wanted. Raises MessageError, PromptTooLong, or what `clearsight.media` raises for a source it refuses.
         """
         plan = self._plan(messages, add_vision_id, add_generation_prompt, tools, tool_format)
         tokens, limit = len(plan.chat.ids), self.config.text.max_positions
         # An answer needs room for at least one token.
         if tokens + add_generation_prompt > limit:
             raise PromptTooLong(f"the prompt has {tokens} tokens; the limit of prompt and answer is {limit}")
-        patches = [self._patches(item, opened) for item, opened in plan.items]
+        patches = _side_by_side(lambda medium: self._patches(medium, salt, progress), plan.media_plans)
         return Prepared(self._inputs(plan.chat, patches), plan.media, torch.tensor(plan.chat.supervised))
 
     def count(
@@ -170,14 +200,22 @@ class Processor:
 
         picture: any image source (see `Image`). The text and the end of text are supervised.
         """
-        item = Image(picture)
-        tokens, patches = self.config.tokens, self._patches(item, self._open(item))
-        pads = [tokens.image_pad] * patches.grids[0].tokens(self.config.vision.merge_size)
-        head = [tokens.vision_start, *pads, tokens.vision_end]
-        tail = [*self.tokenizer.encode(text), tokens.end_of_text]
-        learned = [False] * len(head) + [True] * len(tail)
-        chat = EncodedChat(head + tail, learned, [(1, patches.grids[0])])
-        return self._inputs(chat, [patches]), torch.tensor(learned)
+        return self.document_inputs([Image(picture), Text(text)])
+
+    def document_inputs(self, parts: Iterable[Part]) -> tuple[ModelInputs, Tensor]:
+        """Texts and media as they follow each other, without chat format, and the (T,) bool mask of supervised tokens.
+
+        All text and the end of text are supervised, but for the first token: nothing comes before it.
+        """
+        plan = self._plan_spans(list(document_spans(parts)), answer=False)
+        plan.chat.supervised[0] = False
+        patches = [self._patches(medium, b"", None) for medium in plan.media_plans]
+        return self._inputs(plan.chat, patches), torch.tensor(plan.chat.supervised)
+
+    def count_document(self, parts: Iterable[Part]) -> Count:
+        """The tokens and media that `document_inputs` would use, read from headers."""
+        plan = self._plan_spans(list(document_spans(parts)), answer=False)
+        return Count(len(plan.chat.ids), plan.media)
 
     def _plan(
         self,
@@ -187,51 +225,73 @@ class Processor:
         tools: Iterable[ToolLike],
         tool_format: str,
     ) -> _Plan:
-        spans = chat_spans(
+        turns = chat_spans(
             parse_messages(messages),
             add_vision_id=add_vision_id,
             add_generation_prompt=add_generation_prompt,
             tools=parse_tools(tools),
             tool_format=check_format(tool_format),
         )
-        items: list[tuple[Image | Video, Picture | Frames]] = []
-        media: list[MediaUse] = []
+        return self._plan_spans(list(turns), add_generation_prompt)
 
-        def grid_of(item: Image | Video) -> Grid:
-            items.append((item, self._open(item)))
-            media.append(self._media_use(*items[-1]))
-            return media[-1].grid
+    def _plan_spans(self, spans: Sequence[Span], answer: bool) -> _Plan:
+        media = [self._planned(item) for item, _ in spans if isinstance(item, (Image, Video))]
+        if any(medium.plan for medium in media):
+            self._fit(media, spans, answer)
+        grids = iter(medium.grid for medium in media)
+        chat = encode(spans, self.tokenizer, lambda _: next(grids), self.config.vision.merge_size)
+        return _Plan(chat, media, tuple(map(self._use, media)))
 
-        chat = encode(spans, self.tokenizer, grid_of, self.config.vision.merge_size)
-        return _Plan(chat, tuple(items), tuple(media))
-
-    def _open(self, item: Image | Video) -> Picture | Frames:
+    def _planned(self, item: Image | Video) -> _Medium:
+        """A medium opened, its size chosen as if it were alone."""
         if isinstance(item, Image):
-            return open_picture(item.source, self.media_limits)
-        return open_frames(item.frames, self.media_limits)
+            picture = open_picture(item.source, self.media_limits)
+            grid = plan_image(picture.header.height, picture.header.width, item.limits, self.image_settings)
+            return _Medium(item, picture, grid)
+        clip = open_video(item.source, self.media_limits, self.sandbox, self.guard_pictures)
+        plan = plan_frames(clip.header, item, self.image_settings, self.media_limits.max_frames)
+        return _Medium(item, clip, plan.grid, plan)
 
-    def _media_use(self, item: Image | Video, opened: Picture | Frames) -> MediaUse:
-        settings = self.image_settings
-        if isinstance(opened, Picture):
-            kind, frames, (name, width, height) = "image", None, opened.header
-            grid = plan_image(height, width, item.limits, settings)
-        else:
-            kind, frames, (name, width, height) = "video", len(opened), opened.header()
-            grid = plan_video(frames, height, width, item.limits, settings)
-        return MediaUse(
-            kind=kind,
+    def _fit(self, media: Sequence[_Medium], spans: Iterable[Span], answer: bool) -> None:
+        """Make the videos fit beside all else, with room for an answer."""
+        grids = iter(Grid(0, 0, 0) if medium.plan else medium.grid for medium in media)
+        fixed = len(encode(spans, self.tokenizer, lambda _: next(grids), self.config.vision.merge_size).ids)
+        room = self.context - fixed - (self.context // _ANSWER_SHARE if answer else 0)
+        clips = [(medium, medium.plan) for medium in media if medium.plan]
+        wishes = [(plan, medium.opened.header, medium.item) for medium, plan in clips]
+        plans = fit_plans(wishes, self.image_settings, self.context, room)
+        for (medium, _), plan in zip(clips, plans, strict=True):
+            medium.plan, medium.grid = plan, plan.grid
+
+    def _use(self, medium: _Medium) -> MediaUse:
+        settings, grid, plan = self.image_settings, medium.grid, medium.plan
+        name, width, height = medium.opened.header[:3]
+        common = MediaUse(
+            kind="image" if plan is None else "video",
             name=name,
             original_size=(width, height),
             size=(grid.w * settings.patch_size, grid.h * settings.patch_size),
             grid=grid,
             tokens=grid.tokens(settings.merge_size),
-            frames=frames,
+            frames=None,
         )
+        if plan is None:
+            return common
+        fps, duration = medium.opened.header.fps, medium.opened.header.duration
+        times = None if fps is None else tuple(round(index / fps, 3) for index in plan.indices)
+        length = None if duration is None else round(duration, 3)
+        return replace(common, frames=len(plan.indices), times=times, duration=length, note=plan.note)
 
-    def _patches(self, item: Image | Video, opened: Picture | Frames) -> VisionPatches:
-        if isinstance(opened, Picture):
-            return image_patches(self.decode(opened), item.limits, self.image_settings)
-        return video_patches(opened, item.limits, self.image_settings)
+    def _patches(self, medium: _Medium, salt: bytes, progress: Progress | None) -> VisionPatches:
+        if medium.plan is not None:
+            size = (medium.grid.h * self.image_settings.patch_size, medium.grid.w * self.image_settings.patch_size)
+            frames = self.clips.frames(medium.opened, medium.plan.indices, size, salt, progress)
+            return clip_patches(frames, medium.grid, self.image_settings)
+        return image_patches(self.decode(medium.opened), medium.item.limits, self.image_settings)
+
+    def decode(self, picture: Picture) -> Pillow.Image:
+        """RGB pixels of an opened picture, in a process of its own where pictures are guarded. Raises MediaError."""
+        return self.sandbox.decode(picture) if self.guard_pictures else picture.decode()
 
     def _inputs(self, chat: EncodedChat, patches: Sequence[VisionPatches]) -> ModelInputs:
         vision = VisionPatches.concatenate(patches) if patches else None
@@ -245,10 +305,28 @@ class Processor:
         )
 
 
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` on each item, in their order, as many at once as there are processors: decoders and resizers are C."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
+        return list(threads.map(work, items))
+
+
+@dataclass(slots=True)
+class _Medium:
+    """A picture or video on its way; plan: of a video alone."""
+
+    item: Any
+    opened: Any
+    grid: Grid
+    plan: FramePlan | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     chat: EncodedChat
-    items: tuple[tuple[Image | Video, Picture | Frames], ...]
+    media_plans: Sequence[_Medium]
     media: tuple[MediaUse, ...]
 
 

@@ -34,7 +34,7 @@ def about_routes(service: Service) -> APIRouter:
     @router.get("/v1/models")
     async def models() -> Response:
         """What is served."""
-        return JSONResponse({"object": "list", "data": [model(name) for name in service.settings.names]})
+        return JSONResponse({"object": "list", "data": [model(name) for name in service.models]})
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
-from clearsight.media.sandbox import Sandbox
 from clearsight.server import errors
 from clearsight.server.about import about_routes
 from clearsight.server.chat import chat_routes
 from clearsight.server.completions import completion_routes
 from clearsight.server.count import count_routes
 from clearsight.server.guard import Guard
+from clearsight.server.realtime import realtime_routes
 from clearsight.server.responses import response_routes
 from clearsight.server.service import Service
 from clearsight.server.settings import ServerSettings
@@ -29,6 +29,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
     response_routes,
     count_routes,
     about_routes,
+    realtime_routes,
     page_routes,
 )
 """Each is given the service and returns its routes; the page's come last, for they take any single name."""
@@ -40,14 +41,13 @@ def create_app(vlm: VLM, settings: ServerSettings = ServerSettings()) -> FastAPI
     `app.state.close()` ends it: answers under way get the grace time, then an error.
     """
     service = Service(vlm, settings)
-    sandbox = Sandbox(vlm.processor.media_limits)
-    vlm.processor.decode = sandbox.decode
+    vlm.processor.guard_pictures = True
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.close()
-        sandbox.close()
+        vlm.processor.sandbox.close()
 
     app = FastAPI(
         title="Clearsight",

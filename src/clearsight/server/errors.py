@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from clearsight.config import ConfigError
 from clearsight.engine import EngineFailed, EngineFull, RequestTooLarge
 from clearsight.engine.constraints import GrammarError
+from clearsight.live import LiveClosed, LiveFull
 from clearsight.media import MediaError
 from clearsight.messages import MessageError
 from clearsight.processor.processor import PromptTooLong
@@ -51,7 +52,7 @@ def from_exception(error: BaseException) -> ApiError:
     """The refusal that an exception of the inner rooms stands for. Re-raises what is none."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, EngineFull):
+    if isinstance(error, (EngineFull, LiveFull)):
         return ApiError(429, str(error), code="overloaded", retry=2)
     if isinstance(error, (PromptTooLong, RequestTooLarge)):
         return ApiError(400, str(error), code="context_length_exceeded")
@@ -63,7 +64,7 @@ def from_exception(error: BaseException) -> ApiError:
         return ApiError(400, str(error), param="response_format")
     if isinstance(error, ValueError) and not isinstance(error, ConfigError):
         return ApiError(400, str(error))
-    if isinstance(error, EngineFailed):
+    if isinstance(error, (EngineFailed, LiveClosed)):
         return ApiError(503, str(error), retry=2)
     raise error
 

@@ -31,7 +31,7 @@ def response_routes(service: Service) -> APIRouter:
     @router.post("/v1/responses")
     async def create(body: ResponsesRequest, request: Request) -> Response:
         """Answer `input`, after the conversation of `previous_response_id` if given."""
-        service.check_model(body.model)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
         earlier = _earlier(store, salt, body.previous_response_id)
         messages: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ def response_routes(service: Service) -> APIRouter:
             system = [{"role": "system", "content": body.instructions}] if body.instructions else []
             params = translate.sampling(body, service.vlm.default_sampling, service.settings)
             options = translate.response_options(body)
-            return service.vlm.start([*system, *messages], params, salt=salt, **options)
+            return service.vlm.start([*system, *messages], params, salt=salt, adapter=adapter, **options)
 
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(service.admitted())

@@ -32,6 +32,8 @@ def server_for(app: FastAPI, settings: ServerSettings, host: str, port: int) -> 
         port=port,
         log_level="error",
         http=_protocol(settings.header_seconds, settings.send_seconds),
+        ws="websockets-sansio",
+        ws_max_size=2 * settings.live_frame_bytes,  # a frame may come as base64
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.grace_seconds) + _AFTER_GRACE,
         h11_max_incomplete_event_size=64 * 1024,

@@ -87,7 +87,7 @@ def messages(items: Sequence[Mapping[str, Any]], settings: ServerSettings) -> li
 
 
 def _content(item: Mapping[str, Any]) -> Any:
-    """Over HTTP a picture is an address or a data: URL, whatever else Python callers may pass."""
+    """Over HTTP a picture or video is an address or a data: URL, whatever else Python callers may pass."""
     content = item.get("content")
     if not isinstance(content, list):
         return content
@@ -116,7 +116,7 @@ def _part(part: Any) -> Any:
     kind = part.get("type")
     if kind == "refusal":
         return {"type": "text", "text": part.get("refusal", "")}
-    if kind == "text":
+    if kind in ("text", "video_url"):
         return dict(part)
     if kind == "image_url":
         image = part.get("image_url")
@@ -130,10 +130,10 @@ def _part(part: Any) -> Any:
         return {"type": "image_url", "image_url": url, **_detail(part.get("detail")), **limits}
     if kind == "video":
         frames = part.get("video")
-        if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-            raise MessageError("a video must be a list of addresses of its frames")
+        if not isinstance(frames, str) and not (isinstance(frames, list) and all(isinstance(f, str) for f in frames)):
+            raise MessageError("a video must be an address or a list of addresses of its frames")
         return dict(part)
-    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video")
+    raise MessageError(f"content parts of type {kind!r} are not known here; send text, image_url or video_url")
 
 
 def _detail(wish: Any) -> dict[str, int]:

@@ -1,4 +1,5 @@
-/* The few operations that the quantised product is made of, for each instruction set.
+/* The few operations that the quantised product is made of, for each instruction set. CS_DOT_ROWS: how many rows at
+ * once, each with two vectors of sums, keep their sums in registers.
  *
  * 64 bytes of packed weights are 4 neighbouring input channels of each of 16 output channels in turn. cs_dot adds to
  * 16 sums the products of these (unsigned bytes) with 4 activations (signed bytes) shared by all output channels: one
@@ -10,6 +11,7 @@
 
 #if CS_AVX512 && defined(__AVX512VNNI__)
 #define CS_DOT_NAME "avx512-vnni"
+#define CS_DOT_ROWS 12 /* with 2 vectors of sums each they leave 8 of 32 registers for the rest */
 typedef __m512i cs_bytes; /* 64 weights */
 typedef __m512i cs_ints;  /* 16 sums */
 typedef __m512 cs_floats;
@@ -32,14 +34,15 @@ CS_INLINE cs_ints cs_start(cs_ints zeros, int32_t sum) {
     return _mm512_madd_epi16(zeros, _mm512_set1_epi32((int32_t)((uint32_t)-sum & 0xffff)));
 }
 CS_INLINE cs_floats cs_load_scales(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
-CS_INLINE cs_floats cs_no_floats(void) { return _mm512_setzero_ps(); }
 CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(scales, _mm512_set1_ps(scale)), total);
 }
+CS_INLINE cs_floats cs_load_floats(const float *p) { return _mm512_loadu_ps(p); }
 CS_INLINE void cs_store_floats(float *p, cs_floats v) { _mm512_storeu_ps(p, v); }
 
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define CS_DOT_NAME "avx2"
+#define CS_DOT_ROWS 2 /* of 4 registers of sums each */
 typedef struct { __m256i a, b; } cs_bytes;
 typedef struct { __m256i a, b; } cs_ints;
 typedef struct { __m256 a, b; } cs_floats;
@@ -84,7 +87,7 @@ CS_INLINE cs_floats cs_load_scales(const uint16_t *p) {
     return (cs_floats){_mm256_cvtph_ps(_mm_loadu_si128((const void *)p)),
                        _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)))};
 }
-CS_INLINE cs_floats cs_no_floats(void) { return (cs_floats){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+CS_INLINE cs_floats cs_load_floats(const float *p) { return (cs_floats){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
     __m256 factor = _mm256_set1_ps(scale);
     return (cs_floats){_mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.a), _mm256_mul_ps(scales.a, factor), total.a),
@@ -102,6 +105,7 @@ CS_INLINE void cs_store_floats(float *p, cs_floats v) {
 #else
 #define CS_DOT_NAME "plain"
 #endif
+#define CS_DOT_ROWS 4
 typedef struct { uint8_t v[64]; } cs_bytes;
 typedef struct { int32_t v[16]; } cs_ints;
 typedef struct { float v[16]; } cs_floats;
@@ -152,7 +156,11 @@ CS_INLINE cs_floats cs_load_scales(const uint16_t *p) {
     for (int i = 0; i < 16; i++) out.v[i] = cs_f16_to_f32(p[i]);
     return out;
 }
-CS_INLINE cs_floats cs_no_floats(void) { return (cs_floats){{0}}; }
+CS_INLINE cs_floats cs_load_floats(const float *p) {
+    cs_floats out;
+    memcpy(out.v, p, sizeof out.v);
+    return out;
+}
 CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scales, float scale) {
     for (int i = 0; i < 16; i++) total.v[i] += (float)sums.v[i] * (scales.v[i] * scale);
     return total;

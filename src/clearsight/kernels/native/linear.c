@@ -9,13 +9,17 @@
  * Layout: data[panel][step][2][64]; a panel is 32 output channels, a step 4 input channels of each (dot.h). For half
  * bytes a stored step holds two: the low halves first, then the high. scales[panel][group][32], zeros likewise. So one
  * row reads each of them from front to back. Outputs are filled up to whole panels. */
+#include "linear.h"
+
 #include "activations.h"
 #include "dot.h"
 
 #define HALF 16
 #define PANEL (2 * HALF)
-#define MOST_ROWS 6 /* 6 rows x 2 vectors: 12 sums and 12 totals fill the 32 vector registers */
-#define AHEAD 2048  /* bytes that the weights are asked for before their use */
+#define AHEAD 2048 /* bytes that the weights are asked for before their use */
+#define UNPACK_ROWS (4 * CS_DOT_ROWS) /* from here on half bytes are made bytes once for all rows */
+#define BLOCK_BYTES (3 << 17) /* of activations: rows that stay in the second cache while panels pass by */
+#define LEAST_BLOCK (4 * CS_DOT_ROWS)
 
 typedef struct {
     const uint8_t *data;
@@ -44,24 +48,22 @@ CS_INLINE void ask_ahead(const uint8_t *data) {
 }
 
 /* Totals of `rows` rows with one panel, from row `first` on. `rows` and `bits` are known when this is compiled, so
- * that all sums live in registers. */
+ * that all sums live in registers; the totals, which change once in a group, lie in `out`. */
 CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const uint8_t *data, ptrdiff_t panel,
                     const inputs_t *x, ptrdiff_t first, float out[][PANEL]) {
     const ptrdiff_t groups = w->groups, width = groups * w->group;
     const int steps = w->group / 4;
     const uint16_t *scale_of = w->scales + panel * groups * PANEL;
     const uint8_t *zero_of = w->zeros ? w->zeros + panel * groups * PANEL : NULL;
-    cs_floats total[MOST_ROWS][2];
     cs_ints zeros[2] = {cs_same_zeros(w->zero), cs_same_zeros(w->zero)};
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = cs_no_floats();
+    memset(out, 0, (size_t)rows * sizeof out[0]);
     for (ptrdiff_t g = 0; g < groups; g++) {
-        cs_ints sums[MOST_ROWS][2];
+        cs_ints sums[CS_DOT_ROWS][2];
         if (zero_of) {
             zeros[0] = cs_load_zeros(zero_of + g * PANEL);
             zeros[1] = cs_load_zeros(zero_of + g * PANEL + HALF);
         }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             int32_t sum = x->sums[(first + r) * groups + g];
             sums[r][0] = cs_start(zeros[0], sum);
@@ -72,7 +74,7 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
             for (int step = 0; step < steps; step++, data += 128, bytes += 4) {
                 cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
                 ask_ahead(data);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
                     sums[r][0] = cs_dot(sums[r][0], a, bytes + r * width);
                     sums[r][1] = cs_dot(sums[r][1], b, bytes + r * width);
@@ -82,28 +84,29 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
             for (int step = 0; step < steps; step += 2, data += 128, bytes += 8) {
                 cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
                 ask_ahead(data);
-                cs_bytes a0 = cs_low_half(a), b0 = cs_low_half(b), a1 = cs_high_half(a), b1 = cs_high_half(b);
-#pragma GCC unroll 6
+                cs_bytes a0 = cs_low_half(a), b0 = cs_low_half(b);
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
                     sums[r][0] = cs_dot(sums[r][0], a0, bytes + r * width);
                     sums[r][1] = cs_dot(sums[r][1], b0, bytes + r * width);
+                }
+                cs_bytes a1 = cs_high_half(a), b1 = cs_high_half(b);
+#pragma GCC unroll 12
+                for (int r = 0; r < rows; r++) {
                     sums[r][0] = cs_dot(sums[r][0], a1, bytes + r * width + 4);
                     sums[r][1] = cs_dot(sums[r][1], b1, bytes + r * width + 4);
                 }
             }
         }
         cs_floats scales[2] = {cs_load_scales(scale_of + g * PANEL), cs_load_scales(scale_of + g * PANEL + HALF)};
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             float scale = x->scales[(first + r) * groups + g];
-            total[r][0] = cs_add_scaled(total[r][0], sums[r][0], scales[0], scale);
-            total[r][1] = cs_add_scaled(total[r][1], sums[r][1], scales[1], scale);
+            cs_store_floats(out[r], cs_add_scaled(cs_load_floats(out[r]), sums[r][0], scales[0], scale));
+            cs_store_floats(out[r] + HALF, cs_add_scaled(cs_load_floats(out[r] + HALF), sums[r][1], scales[1], scale));
         }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        cs_store_floats(out[r], total[r][0]);
-        cs_store_floats(out[r] + HALF, total[r][1]);
+        /* Keeps compilers from holding the totals in registers too, which pushes the sums out of theirs. */
+        __asm__ volatile("" ::: "memory");
     }
 }
 
@@ -112,12 +115,26 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
                                      ptrdiff_t first, float out[][PANEL]) {                                           \
         tile(rows, bits, w, data, panel, x, first, out);                                                              \
     }
-TILE(1, 8) TILE(2, 8) TILE(3, 8) TILE(4, 8) TILE(5, 8) TILE(6, 8)
-TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+#if CS_DOT_ROWS == 2
+#define TILES(bits) TILE(1, bits) TILE(2, bits)
+#define NAMES(bits) tile_1_##bits, tile_2_##bits
+#elif CS_DOT_ROWS == 4
+#define TILES(bits) TILE(1, bits) TILE(2, bits) TILE(3, bits) TILE(4, bits)
+#define NAMES(bits) tile_1_##bits, tile_2_##bits, tile_3_##bits, tile_4_##bits
+#else
+#define TILES(bits)                                                                                                   \
+    TILE(1, bits) TILE(2, bits) TILE(3, bits) TILE(4, bits) TILE(5, bits) TILE(6, bits)                               \
+    TILE(7, bits) TILE(8, bits) TILE(9, bits) TILE(10, bits) TILE(11, bits) TILE(12, bits)
+#define NAMES(bits)                                                                                                   \
+    tile_1_##bits, tile_2_##bits, tile_3_##bits, tile_4_##bits, tile_5_##bits, tile_6_##bits, tile_7_##bits,          \
+        tile_8_##bits, tile_9_##bits, tile_10_##bits, tile_11_##bits, tile_12_##bits
+#endif
+TILES(8)
+TILES(4)
 
 typedef void tile_function(const weights_t *, const uint8_t *, ptrdiff_t, const inputs_t *, ptrdiff_t, float[][PANEL]);
-static tile_function *const TILES_8[] = {0, tile_1_8, tile_2_8, tile_3_8, tile_4_8, tile_5_8, tile_6_8};
-static tile_function *const TILES_4[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_4, tile_5_4, tile_6_4};
+static tile_function *const TILES_8[] = {0, NAMES(8)};
+static tile_function *const TILES_4[] = {0, NAMES(4)};
 
 static void write_row(const outputs_t *y, ptrdiff_t row, ptrdiff_t column, int count, float *totals) {
     if (y->bias)
@@ -136,8 +153,9 @@ static void unpack(const uint8_t *data, ptrdiff_t bytes, uint8_t *out) {
     }
 }
 
-static void one_panel(const weights_t *w, ptrdiff_t panel, const inputs_t *x, ptrdiff_t rows, const outputs_t *y,
-                      uint8_t *scratch) {
+/* Rows begin..end-1 times one panel. */
+static void one_panel(const weights_t *w, ptrdiff_t panel, const inputs_t *x, ptrdiff_t begin, ptrdiff_t end,
+                      const outputs_t *y, uint8_t *scratch) {
     const ptrdiff_t panel_bytes = w->groups * w->group * PANEL * w->bits / 8, column = panel * PANEL;
     const uint8_t *data = w->data + panel * panel_bytes;
     tile_function *const *tiles = w->bits == 8 ? TILES_8 : TILES_4;
@@ -147,72 +165,97 @@ static void one_panel(const weights_t *w, ptrdiff_t panel, const inputs_t *x, pt
         tiles = TILES_8;
     }
     const int count = w->outputs - column < PANEL ? (int)(w->outputs - column) : PANEL;
-    float out[MOST_ROWS][PANEL];
-    for (ptrdiff_t first = 0; first < rows; first += MOST_ROWS) {
-        int here = rows - first < MOST_ROWS ? (int)(rows - first) : MOST_ROWS;
+    float out[CS_DOT_ROWS][PANEL];
+    /* Tiles of nearly equal size: a small last one would read the panel for little. */
+    for (ptrdiff_t left = (end - begin + CS_DOT_ROWS - 1) / CS_DOT_ROWS, first = begin; left > 0; left--) {
+        int here = (int)((end - first) / left);
         tiles[here](w, data, panel, x, first, out);
         for (int r = 0; r < here; r++) write_row(y, first + r, column, count, out[r]);
+        first += here;
     }
 }
 
 typedef struct {
     weights_t weights;
-    inputs_t inputs;
     outputs_t outputs;
+    ptrdiff_t panels;
+} part_t;
+
+typedef struct {
+    inputs_t inputs;
+    part_t parts[CS_MOST_WEIGHTS];
     const char *x;
-    ptrdiff_t x_row_bytes, rows, columns;
-    int x_format;
+    ptrdiff_t x_row_bytes, rows, columns, groups, block, panels; /* block: rows that pass all panels together */
+    int x_format, group;
     size_t unpacked; /* bytes of a worker's scratch; 0 where weights are used as they are stored */
     uint8_t *scratch;
 } job_t;
 
 static void quantise_rows(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
     const job_t *job = context;
-    const ptrdiff_t groups = job->weights.groups, width = groups * job->weights.group;
+    const ptrdiff_t groups = job->groups, width = groups * job->group;
     (void)worker;
     for (ptrdiff_t r = begin; r < end; r++)
-        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->weights.group,
+        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->group,
                         job->inputs.bytes + r * width, job->inputs.scales + r * groups, job->inputs.sums + r * groups);
 }
 
+/* Item i is panel i % panels, counted through all parts, for block i / panels of rows. */
 static void multiply(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
     const job_t *job = context;
     uint8_t *scratch = job->unpacked ? job->scratch + (size_t)worker * job->unpacked : NULL;
-    for (ptrdiff_t panel = begin; panel < end; panel++)
-        one_panel(&job->weights, panel, &job->inputs, job->rows, &job->outputs, scratch);
+    for (ptrdiff_t i = begin; i < end; i++) {
+        ptrdiff_t first = i / job->panels * job->block, last = first + job->block, panel = i % job->panels;
+        const part_t *part = job->parts;
+        for (; panel >= part->panels; part++) panel -= part->panels;
+        one_panel(&part->weights, panel, &job->inputs, first, last < job->rows ? last : job->rows, &part->outputs,
+                  part->weights.bits == 4 ? scratch : NULL);
+    }
 }
 
 CS_EXPORT const char *cs_features(void) { return CS_DOT_NAME; }
 
-/* y[rows][outputs] = x[rows][inputs] times the weights, plus bias. Strides count numbers. `group` is a multiple of 8
- * up to CS_MAX_GROUP; the packed weights hold ceil(inputs / group) whole groups. Returns 0, or 1 without memory. */
-CS_EXPORT int cs_linear(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
-                        const uint8_t *data, const uint16_t *scales, const uint8_t *zeros, int zero, int bits,
-                        int group, ptrdiff_t outputs, const float *bias, void *y, int y_format, ptrdiff_t y_stride,
-                        int threads) {
+static part_t part_of(const cs_weight *w, void *y, int format, ptrdiff_t stride, ptrdiff_t groups) {
+    return (part_t){
+        .weights = {w->data, w->scales, w->zeros, w->zero, w->bits, w->group, groups, w->outputs},
+        .outputs = {y, format, stride, w->bias},
+        .panels = (w->outputs + PANEL - 1) / PANEL,
+    };
+}
+
+int cs_linears(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
+               const cs_weight *weights, void *const *ys, const ptrdiff_t *y_strides, int count, int y_format,
+               int threads) {
+    const int group = weights[0].group;
     const ptrdiff_t groups = (inputs + group - 1) / group, width = groups * group;
-    const ptrdiff_t panels = (outputs + PANEL - 1) / PANEL;
-    const size_t unpacked = bits == 4 && rows > MOST_ROWS ? (size_t)(width * PANEL) : 0;
-    const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * unpacked;
+    job_t job = {.x = x, .x_row_bytes = x_stride * cs_item_bytes(x_format), .rows = rows, .columns = inputs,
+                 .groups = groups, .group = group, .x_format = x_format};
+    for (int i = 0; i < count; i++) {
+        job.parts[i] = part_of(&weights[i], ys[i], y_format, y_strides[i], groups);
+        job.panels += job.parts[i].panels;
+        if (weights[i].bits == 4 && rows > UNPACK_ROWS) job.unpacked = (size_t)(width * PANEL);
+    }
+    const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * job.unpacked;
     char *memory = aligned_alloc(64, (scratch + 8 * numbers + (size_t)(rows * width) + 63) / 64 * 64);
     if (!memory) return 1;
-    job_t job = {
-        .weights = {data, scales, zeros, zero, bits, group, groups, outputs},
-        .inputs = {(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
-                   (int32_t *)(memory + scratch) + numbers},
-        .outputs = {y, y_format, y_stride, bias},
-        .x = x,
-        .x_row_bytes = x_stride * cs_item_bytes(x_format),
-        .rows = rows,
-        .columns = inputs,
-        .x_format = x_format,
-        .unpacked = unpacked,
-        .scratch = (uint8_t *)memory,
-    };
+    job.scratch = (uint8_t *)memory;
+    job.inputs = (inputs_t){(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
+                            (int32_t *)(memory + scratch) + numbers};
+    job.block = BLOCK_BYTES / width / CS_DOT_ROWS * CS_DOT_ROWS;
+    job.block = job.block < LEAST_BLOCK ? LEAST_BLOCK : job.block;
     cs_run(quantise_rows, &job, rows, 8, threads);
     /* Enough work in a piece that taking it costs nothing, little enough that the threads end together. */
-    ptrdiff_t piece = panels / (8 * threads);
-    cs_run(multiply, &job, panels, piece < 1 ? 1 : piece, threads);
+    const ptrdiff_t items = (rows + job.block - 1) / job.block * job.panels;
+    ptrdiff_t piece = items / (8 * threads);
+    piece = piece < job.panels ? piece : job.panels;
+    cs_run(multiply, &job, items, piece < 1 ? 1 : piece, threads);
     free(memory);
     return 0;
+}
+
+/* y[rows][outputs] = x[rows][inputs] times the weights, plus bias. Strides count numbers. The weight's `group` is a
+ * multiple of 8 up to CS_MAX_GROUP, and it holds ceil(inputs / group) whole groups. Returns 0, or 1 without memory. */
+CS_EXPORT int cs_linear(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
+                        const cs_weight *weight, void *y, int y_format, ptrdiff_t y_stride, int threads) {
+    return cs_linears(x, x_format, rows, inputs, x_stride, weight, &y, &y_stride, 1, y_format, threads);
 }

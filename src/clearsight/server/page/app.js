@@ -1,4 +1,5 @@
 import { asCurl, asPython, chat, count, models, requestBody } from "./api.js";
+import * as live from "./live.js";
 import { loadSettings, loadTurns, saveSettings, saveTurns } from "./keep.js";
 import { annotate, examplePicture, figure, fill, make, turnElement } from "./view.js";
 
@@ -233,9 +234,10 @@ $("composer").onsubmit = (event) => {
   event.preventDefault();
   const question = $("question").value.trim();
   if (running || !question) return;
+  if (live.isLive() && !live.ask(question)) return;
   $("question").value = "";
   grow();
-  send(question);
+  if (!live.isLive()) send(question);
 };
 $("question").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -251,7 +253,25 @@ $("question").oninput = () => {
   grow();
   recount();
 };
-document.addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  running?.abort();
+  live.cancel();
+});
+$("go-live").onclick = async () => {
+  hideNotice();
+  try {
+    await live.start(settings, liveChanged);
+  } catch (error) {
+    showNotice(error.message);
+  }
+};
+function liveChanged(reason) {
+  $("go-live").hidden = live.isLive();
+  $("question").placeholder = live.isLive() ? "Ask about what the camera sees" : "Ask about the picture";
+  $("question").focus();
+  if (reason) showNotice(reason);
+}
 $("stop").onclick = () => running?.abort();
 for (const id of ["files", "camera"]) {
   $(id).onchange = async (event) => {
@@ -271,6 +291,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 $("new").onclick = () => {
   running?.abort();
+  live.stop();
   turns = [];
   saveTurns(turns);
   showAll();

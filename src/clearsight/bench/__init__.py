@@ -1,0 +1,1 @@
+"""`clearsight bench`: this engine and its peers measured in one run, beside the machine's own limits."""
