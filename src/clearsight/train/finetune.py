@@ -78,7 +78,9 @@ def trainer_processor(job: Job) -> Processor:
         raise ConfigError(f"max_tokens is {job.corpus.max_tokens}; {job.model} takes at most {limit}")
     wishes = {name: value for name in ("min_pixels", "max_pixels") if (value := getattr(job, name)) is not None}
     roomy = replace(processor.config, text=replace(processor.config.text, max_positions=2**30))
-    return Processor(processor.tokenizer, roomy, replace(processor.image_settings, **wishes))
+    own = Processor(processor.tokenizer, roomy, replace(processor.image_settings, **wishes))
+    own.context = job.corpus.max_tokens  # videos are fitted to it
+    return own
 
 
 def examine(job: Job, progress: Callable[[int], object] = lambda _: None) -> tuple[Collection, Survey]:

@@ -71,6 +71,13 @@ def draw_calls(rng: random.Random, *, split: Split, level: float = 1.0) -> Sampl
     return Sample(messages=messages, skill="answer from a result", tools=tools)
 
 
+def example_calls(seed: int) -> list[tuple[ToolCall, str, str]]:
+    """One call of every tool, with its result as text and what is said then."""
+    rng = random.Random(seed)
+    jobs = [job for kind in _KINDS.values() for job in kind(rng, "train")[1]]
+    return [(job.call, json.dumps(job.result), job.answer) for job in jobs]
+
+
 def _opening(picture: Pillow.Image, wish: str) -> Message:
     return Message("user", (Image(picture), Text(wish)))
 

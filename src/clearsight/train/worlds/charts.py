@@ -35,7 +35,8 @@ def draw_charts(rng: random.Random, *, split: Split, level: float = 1.0) -> Samp
     chart = _data(rng, split, level)
     picture = paint_chart(rng, split, chart)
     if rng.random() < _ABSENT_SHARE:
-        other = rng.choice([name for name in names("series", split) if name not in chart.values])
+        others = (*names("series", split), *names("series", "train"))
+        other = next(name for name in rng.sample(others, len(others)) if name not in chart.values)
         return about(picture, phrase(rng, "chart value", split, name=other), absent(other), "honesty")
     section, slots, answer, metric = _question(rng, chart)
     family = {"columns": "bar", "bars": "bar"}.get(chart.kind, chart.kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image as Pillow
 
-from clearsight.messages import Message, Text, Video
+from clearsight.messages import Limits, Message, Text, Video
 
 from .ink import RGB, background, wear
 from .questions import absent, phrase
@@ -19,6 +19,7 @@ DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up"
 TIMES = ("at the start", "in the middle", "at the end")
 _STEP = 9.0
 _FRAMES = (4, 6, 8)
+_ENLARGED_SHARE = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class Clip:
 def draw_clips(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
     """Four to eight frames of 84 x 84 to 112 x 112; `level` 0..1 grows the number of shapes."""
     clip, question, answer, skill = pose_clip(rng, split, level)
-    user = Message("user", (Video(tuple(paint_clip(rng, clip))), Text(question)))
+    frames = tuple(paint_clip(rng, clip))
+    # Small frames are enlarged to what a video's frame has at least, at many times the cost; so only some are.
+    limits = Limits() if rng.random() < _ENLARGED_SHARE else Limits(min_pixels=4 * CELL * CELL)
+    user = Message("user", (Video(frames, limits), Text(question)))
     return Sample(messages=(user, Message("assistant", (Text(answer),))), skill=skill)
 
 
