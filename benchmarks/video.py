@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import resource
 import tempfile
 import time
@@ -63,12 +64,23 @@ def measured(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, An
 
 
 def _measure(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
-    start = time.perf_counter()
+    before, start = _processor_seconds(), time.perf_counter()
     found = work(path)
     found["seconds"] = round(time.perf_counter() - start, 2)
-    for name, who in (("own_mb", resource.RUSAGE_SELF), ("worker_mb", resource.RUSAGE_CHILDREN)):
-        found[name] = resource.getrusage(who).ru_maxrss // 1024
+    found["cpu_seconds"] = round(_processor_seconds() - before, 2)
+    found["own_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return found
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its workers that have ended."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
+def _peak_mb(process: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    return int(found[1]) >> 10 if found else 0
 
 
 def sampled(path: Path) -> dict[str, Any]:
@@ -78,9 +90,14 @@ def sampled(path: Path) -> dict[str, Any]:
     sandbox = Sandbox(DEFAULT_LIMITS, workers=1)
     clip = open_video(path, sandbox=sandbox)
     indices = [round(moment * FPS) for moment in use.times or ()]
+    start = time.perf_counter()
     count = sum(1 for _ in clip.frames(indices, use.size[::-1]))
+    reading = round(time.perf_counter() - start, 2)
+    worker = sandbox._idle.get()
+    sandbox._idle.put(worker)
+    peak = _peak_mb(worker.process.pid) if worker else 0
     sandbox.close()
-    return {"frames": count, "size": use.size, "tokens": use.tokens}
+    return {"frames": count, "size": use.size, "tokens": use.tokens, "reading_seconds": reading, "worker_mb": peak}
 
 
 def prepared(path: Path) -> dict[str, Any]:
@@ -124,7 +141,7 @@ def main() -> None:
         for work in (counted, sampled, prepared, everything):
             result[work.__name__] = measured(work, path)
             print(work.__name__, result[work.__name__], flush=True)
-    spent, all_frames = result["sampled"]["seconds"], result["everything"]["frames"]
+    spent, all_frames = result["sampled"]["reading_seconds"], result["everything"]["frames"]
     result["sampled"]["frames_per_second"] = round(result["sampled"]["frames"] / spent, 1)
     result["video_seconds_per_second"] = round(args.seconds / spent, 1)
     result["times_faster"] = round(result["everything"]["seconds"] / spent, 2)

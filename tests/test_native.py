@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from clearsight.kernels import native
 
@@ -103,3 +104,17 @@ def test_a_failing_compiler_is_named(tmp_path):
     printed, complaint = run(tmp_path, CFLAGS="-no-such-flag")
     assert printed == "none"
     assert "no-such-flag" in complaint
+
+
+def test_torch_keeps_one_thread_while_the_kernels_are_alone():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyError), native.alone():
+            with native.alone():
+                assert (torch.get_num_threads(), native.threads()) == (1, 3)
+            assert (torch.get_num_threads(), native.threads()) == (1, 3)
+            raise KeyError
+        assert (torch.get_num_threads(), native.threads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)

@@ -20,10 +20,10 @@ from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
-from clearsight.model.lora import merge, read_adapter
+from clearsight.model.lora import read_adapter
 from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
-from clearsight.model.weights import WeightsError, random_model
+from clearsight.model.weights import random_model
 from clearsight.processor import Prepared, Processor
 from clearsight.processor.clips import Progress
 from clearsight.processor.processor import ToolLike
@@ -105,7 +105,6 @@ class VLM:
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         quantize: str | None = None,
-        adapter: str | Path | None = None,
         random_weights: bool = False,
         seed: int = 0,
         settings: EngineSettings = EngineSettings(),
@@ -114,21 +113,18 @@ class VLM:
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). adapter: the folder of
-        a LoRA adapter to fold into the stored weights. random_weights gives a preset's true shape without any
-        download. settings and media_limits: what bounds the engine, and the pictures it is given. adapters: folders of
-        further LoRA adapters, in PEFT's format too, by the names that requests choose them by.
+        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives a
+        preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
+        it is given. adapters: LoRA adapter folders in PEFT's format by the names that requests choose them by.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
-        if random_weights and adapter is not None:
-            raise WeightsError(f"adapter {str(adapter)!r} cannot be folded into random weights")
         vlm = (
             cls._random(name, device, dtype, quantize, seed, settings, media_limits)
             if random_weights
-            else cls._stored(name, device, dtype, quantize, adapter, settings, media_limits)
+            else cls._stored(name, device, dtype, quantize, settings, media_limits)
         )
-        for chosen_by, folder in adapters.items():
-            vlm.engine.add_adapter(chosen_by, read_adapter(Path(folder)))
+        for adapter, folder in adapters.items():
+            vlm.engine.add_adapter(adapter, read_adapter(Path(folder)))
         return vlm
 
     @classmethod
@@ -157,7 +153,6 @@ class VLM:
         device: str | torch.device,
         dtype: torch.dtype | None,
         quantize: str | None,
-        adapter: str | Path | None,
         settings: EngineSettings,
         media_limits: MediaLimits,
     ) -> VLM:
@@ -165,11 +160,7 @@ class VLM:
         config = read_config(folder)
         defaults = _generation_defaults(folder, config)
         processor = Processor.from_folder(folder, config, media_limits)
-        model = load_model(folder, config, device=device, dtype=dtype, mode=None if adapter else quantize)
-        if adapter:
-            merge(model, read_adapter(Path(adapter)))
-            if quantize is not None:
-                quantize_model(model, quantize)
+        model = load_model(folder, config, device=device, dtype=dtype, mode=quantize)
         return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
     def start(self, messages: Iterable[MessageLike], sampling: SamplingParams | None = None, **options: Any) -> Turn:

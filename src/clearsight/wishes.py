@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clearsight.engine import Constraint
-from clearsight.engine.constraints import GrammarError, Grammars
+from clearsight.engine.constraints import CallForm, GrammarError, Grammars
 from clearsight.messages import MessageError, Tool
-from clearsight.processor.tools import CALL_END, CALL_START
+from clearsight.processor.tools import ARGS, CALL_END, CALL_START, FUNCTION
 
-_MARKS = (CALL_START, CALL_END)
+FORMS = {
+    "hermes": CallForm(CALL_START, lambda name: f'\n{{"name": {json.dumps(name)}, "arguments": ', f"}}\n{CALL_END}"),
+    "function": CallForm(f"{FUNCTION}:", lambda name: f" {name}\n{ARGS}: ", ""),
+}
+"""As `call_text` writes them (facts, 8.5 and 8.6)."""
 
 
 def constraint_for(
@@ -21,16 +26,13 @@ def constraint_for(
     response_format: Mapping[str, Any] | None,
     tool_format: str,
 ) -> Constraint | None:
-    """What the answer must obey, or None for free text. Raises MessageError or GrammarError.
-
-    The older tool format has no closing marks to hold a call to, so there calls stay free.
-    """
+    """What the answer must obey, or None for free text. Raises MessageError or GrammarError."""
     chosen = _chosen(tools, tool_choice)
     schema = _schema_of(response_format)
-    if chosen and tool_format == "hermes":
+    if chosen:
         schemas = {tool.name: _closed(tool.parameters) for tool in chosen}
         forced = tool_choice not in ("auto", "none")
-        return grammars().tool_calls(schemas, forced=forced, several=several, marks=_MARKS, otherwise=schema)
+        return grammars().tool_calls(schemas, forced=forced, several=several, form=FORMS[tool_format], otherwise=schema)
     if schema is not None:
         return grammars().json_schema(schema)
     if response_format is None or response_format.get("type") == "text":

@@ -140,6 +140,8 @@ class Answering(NamedTuple):
 def open_answering(args: argparse.Namespace) -> Iterator[Answering]:
     """Load the model or greet the server that the arguments name."""
     vision_id = args.label_pictures
+    if args.server is not None and args.adapter is not None:
+        raise UsageError("--adapter is for models loaded here; a server offers its adapters as models")
     if args.server is not None:
         from clearsight.cli.remote import RemoteModel
 
@@ -148,12 +150,12 @@ def open_answering(args: argparse.Namespace) -> Iterator[Answering]:
             yield Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
         return
     args.model = args.model or DEFAULT_MODEL
-    vlm = load(args)
+    adapters = {} if args.adapter is None else {args.adapter: args.adapter}
+    vlm = load(args, adapters=adapters)
     sampling = sampling_params(args, vlm.default_sampling)
     reading = FrameBar()
-    yield Answering(
-        vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id, progress=reading.show)
-    )
+    options = {"add_vision_id": vision_id, "progress": reading.show, "adapter": args.adapter}
+    yield Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, **options))
 
 
 def note_answering(args: argparse.Namespace, answering: Answering) -> None:
@@ -180,7 +182,6 @@ def load(args: argparse.Namespace, **settings: Any) -> VLM:
         device=args.device,
         dtype=dtype,
         quantize=quantize,
-        adapter=args.fold,
         random_weights=args.random_weights,
         **settings,
     )

@@ -57,6 +57,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draw", metavar="OUT.png",
                         help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -65,6 +66,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -89,13 +91,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
-    """Which model, and how it is held; fold: whether an adapter may become part of the weights."""
+def add_weights(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
-    if fold:
-        parser.add_argument("--adapter", metavar="DIR", dest="fold", help="fold this LoRA adapter into the weights")
-    parser.set_defaults(fold=None)
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
     parser.add_argument(
@@ -103,6 +101,12 @@ def add_weights(parser: argparse.ArgumentParser, *, fold: bool = True) -> None:
         choices=("int8", "int4", "none"),
         default="none",
         help="linear layers that are stored in full: 8 bits, or the language model's in 4 (default: none)",
+    )
+
+
+def _add_adapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapter", metavar="DIR", help="use this LoRA adapter, as `clearsight train` or PEFT write it"
     )
 
 

@@ -28,7 +28,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                         help="a LoRA adapter that clients choose as MODEL:NAME; may be repeated")  # fmt: skip
     parser.add_argument("--kv-gigabytes", type=float, metavar="N", help="memory for keys and values")
     parser.add_argument("--max-running", type=int, default=16, metavar="N", help="answers made at once (default: 16)")
-    add_weights(parser, fold=False)
+    add_weights(parser)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -244,7 +244,7 @@ def _announce(plan: Plan) -> None:
     import torch
 
     from clearsight.train.costs import machine_peak
-    from clearsight.train.finetune import ASSUMED_SHARE, estimate
+    from clearsight.train.finetune import estimate
 
     found, stage, corpus = plan.found, plan.stage, plan.job.corpus
     costs = estimate(plan)
@@ -259,8 +259,8 @@ def _announce(plan: Plan) -> None:
     if needed.total > total:
         print("memory: more than this machine has; try --lora, --recompute or a smaller --pack-tokens")
     peak = machine_peak(torch.device("cpu"), torch.bfloat16 if stage.precision == "bfloat16" else torch.float32)
-    print(f"time: about {_duration(costs.flops / peak / ASSUMED_SHARE)} here ({costs.flops:.2g} operations;"
-          f" {ASSUMED_SHARE:.0%} of {peak:.2g} a second assumed)")  # fmt: skip
+    print(f"time: about {_duration(costs.flops / peak / costs.share)} here ({costs.flops:.2g} operations;"
+          f" {costs.share:.0%} of {peak:.2g} a second assumed)")  # fmt: skip
 
 
 def _gigabytes(count: float) -> str:

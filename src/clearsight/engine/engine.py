@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ from clearsight.engine.settings import EngineSettings, kv_blocks
 from clearsight.engine.speculation import Drafter
 from clearsight.engine.vision_cache import VisionCache
 from clearsight.inputs import ModelInputs, SamplingParams, TokenEvent
+from clearsight.kernels import native
 from clearsight.model.lora import Adapter
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.row_adapters import LoadedAdapter
@@ -148,7 +150,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[tuple[int, TokenEvent]]:
         """One turn of the loop; returns the tokens made, with the numbers of their requests."""
-        with self._lock:
+        with self._lock, self._cores():
             self._settle()
             plan = self._scheduler.plan()
             # In pieces even when nobody is answering: whoever comes or leaves meanwhile is seen between them.
@@ -159,6 +161,10 @@ class Engine:
                 events += [(chunk.sequence.id, event) for event in self._commit(chunk, rows)]
             self._settle()
             return events
+
+    def _cores(self) -> AbstractContextManager[None]:
+        """Quantised models run on the kernels' own threads, which torch's must leave in peace."""
+        return native.alone() if self.model.model.stack is not None else nullcontext()
 
     def run(self, request: Request) -> Generator[TokenEvent, None, None]:
         """The events of one request; closing the iterator cancels it. Others on the same engine go on meanwhile."""

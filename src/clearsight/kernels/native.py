@@ -17,7 +17,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -82,9 +84,32 @@ def serves(*tensors: Tensor) -> bool:
     return not wants_gradient and all(x.is_cpu for x in tensors) and number_format(tensors[0].dtype) is not None
 
 
+class _Held(threading.local):
+    threads: int | None = None
+
+
+_held = _Held()
+
+
 def threads() -> int:
-    """How many threads a kernel may use: as many as torch."""
-    return torch.get_num_threads()
+    """How many threads a kernel may use: as many as torch, unless `alone` holds torch back."""
+    return _held.threads or torch.get_num_threads()
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Inside, on this thread, only the kernels' own pool uses several cores and torch uses one.
+
+    The threads of torch's pool wait for their next work by spinning, in the kernels' way, for a while after each use.
+    """
+    count = threads()
+    outer, _held.threads = _held.threads, count
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _held.threads = outer
+        torch.set_num_threads(1 if outer else count)
 
 
 def cache_folder() -> Path:

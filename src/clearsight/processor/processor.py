@@ -207,14 +207,14 @@ class Processor:
 
         All text and the end of text are supervised, but for the first token: nothing comes before it.
         """
-        plan = self._plan_spans(list(document_spans(parts)), answer=False)
+        plan = self._plan_spans(document_spans(parts), answer=False)
         plan.chat.supervised[0] = False
         patches = [self._patches(medium, b"", None) for medium in plan.media_plans]
         return self._inputs(plan.chat, patches), torch.tensor(plan.chat.supervised)
 
     def count_document(self, parts: Iterable[Part]) -> Count:
         """The tokens and media that `document_inputs` would use, read from headers."""
-        plan = self._plan_spans(list(document_spans(parts)), answer=False)
+        plan = self._plan_spans(document_spans(parts), answer=False)
         return Count(len(plan.chat.ids), plan.media)
 
     def _plan(
@@ -232,9 +232,11 @@ class Processor:
             tools=parse_tools(tools),
             tool_format=check_format(tool_format),
         )
-        return self._plan_spans(list(turns), add_generation_prompt)
+        return self._plan_spans(turns, add_generation_prompt)
 
-    def _plan_spans(self, spans: Sequence[Span], answer: bool) -> _Plan:
+    def _plan_spans(self, content: Iterable[Span], answer: bool) -> _Plan:
+        """answer: whether one is to follow, which needs room beside videos."""
+        spans = list(content)
         media = [self._planned(item) for item, _ in spans if isinstance(item, (Image, Video))]
         if any(medium.plan for medium in media):
             self._fit(media, spans, answer)

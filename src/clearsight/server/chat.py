@@ -20,12 +20,16 @@ from clearsight.server.schema import ChatRequest
 from clearsight.server.service import Service
 from clearsight.vlm import Turn
 
+STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or as events", "content": {"application/json": {}, "text/event-stream": {}}}
+}
+
 
 def chat_routes(service: Service) -> APIRouter:
     """The route of conversations."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions", responses=STREAMS)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with pictures, as one body or as a stream of server-sent events."""
         adapter = service.check(body)

@@ -90,7 +90,7 @@ class ResponsesRequest(Sampled):
     text: Json | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     truncation: Literal["disabled"] | None = None
-    include: list[str] | None = None
+    include: list[Literal["message.output_text.logprobs"]] | None = None
     reasoning: Json | None = None
     background: Literal[False] | None = None
     stream_options: Json | None = None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clearsight.media import MediaError, open_picture, open_video
+from clearsight.media import MediaError, open_picture
 from clearsight.messages import Image, MessageError, Video
 from clearsight.processor import Processor, PromptTooLong
-from clearsight.processor.video import plan_frames
 from clearsight.train.corpus import Collection, Corpus
 from clearsight.train.errors import UnusableData
 from clearsight.train.example import document, encode_record, truncate
@@ -83,7 +82,7 @@ def _examine(record: Record, corpus: Corpus, processor: Processor) -> Size:
     else:
         count = processor.count(record.messages, add_generation_prompt=False, tools=record.tools)
     patches = sum(use.grid.patches for use in count.media)
-    _decode(record, processor)
+    _decode(record, corpus, processor)
     if count.tokens <= corpus.max_tokens:
         return Size(count.tokens, patches)
     if not corpus.truncate:
@@ -97,13 +96,11 @@ def _examine(record: Record, corpus: Corpus, processor: Processor) -> Size:
     return Size(cut.tokens, cut.patches)
 
 
-def _decode(record: Record, processor: Processor) -> None:
-    for message in record.messages:
-        for part in message.parts:
-            if isinstance(part, Image):
-                open_picture(part.source, processor.media_limits).decode()
-            elif isinstance(part, Video):
-                clip = open_video(part.source, processor.media_limits, processor.sandbox)
-                plan = plan_frames(clip.header, part, processor.image_settings, processor.media_limits.max_frames)
-                for _ in clip.frames(plan.indices):
-                    pass
+def _decode(record: Record, corpus: Corpus, processor: Processor) -> None:
+    parts = [part for message in record.messages for part in message.parts]
+    if any(isinstance(part, Video) for part in parts):
+        encode_record(record, processor, corpus.form)
+        return
+    for part in parts:
+        if isinstance(part, Image):
+            processor.decode(open_picture(part.source, processor.media_limits))

@@ -99,9 +99,10 @@ def memory(
     # Float32 values, gradients, and one (Muon) or two (AdamW) averages of them.
     state = 4 * learned * (1 + (1 if muon else 2))
     vision, text = config.vision, config.text
-    # Numbers kept for the gradient by one block for one row, as counted on the operations of the model's files.
-    tower_row = 2 * (14 + 3 * vision.mlp_ratio) * vision.embed_dim
-    layer_row = 2 * (18 * text.hidden_size + 5 * text.intermediate_size)
+    # Bytes kept for the gradient by one block for one row: counted on the operations of the model's files, then raised
+    # to what a step of nano was measured to take (docs/training.md).
+    tower_row = 2 * (17 + 4 * vision.mlp_ratio) * vision.embed_dim
+    layer_row = 2 * (22 * text.hidden_size + 6 * text.intermediate_size)
     depth = {"vision": vision.depth, "language": text.num_layers}
     if learning.recompute:
         tower = patches * (tower_row + 4 * vision.embed_dim * depth["vision"])

@@ -27,8 +27,8 @@ from clearsight.train.replica import joined
 from clearsight.train.stage import Stage
 from clearsight.vlm import load_processor
 
-# Of the peak of large products; measured on nano and on the 2B shape (docs/training.md).
-ASSUMED_SHARE = 0.3
+# Of the peak of large products, in models narrower than this and in wider ones (docs/training.md).
+_NARROW, _NARROW_SHARE, _WIDE_SHARE = 1024, 0.25, 0.6
 # Assumed before any sample is tokenised: this share of the tokens is learned.
 _LEARNED_SHARE = 0.25
 _EVALUATED = 256
@@ -78,7 +78,9 @@ def trainer_processor(job: Job) -> Processor:
         raise ConfigError(f"max_tokens is {job.corpus.max_tokens}; {job.model} takes at most {limit}")
     wishes = {name: value for name in ("min_pixels", "max_pixels") if (value := getattr(job, name)) is not None}
     roomy = replace(processor.config, text=replace(processor.config.text, max_positions=2**30))
-    return Processor(processor.tokenizer, roomy, replace(processor.image_settings, **wishes))
+    own = Processor(processor.tokenizer, roomy, replace(processor.image_settings, **wishes))
+    own.context = job.corpus.max_tokens  # videos are fitted to it
+    return own
 
 
 def examine(job: Job, progress: Callable[[int], object] = lambda _: None) -> tuple[Collection, Survey]:
@@ -100,10 +102,12 @@ def make_plan(job: Job, collection: Collection, found: Survey) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """parameters: (learned, all). flops: of the whole run. memory: of one process."""
+    """parameters: (learned, all). flops: of the whole run; share: of the machine's peak that it is likely to reach.
+    memory: of one process."""
 
     parameters: tuple[int, int]
     flops: float
+    share: float
     memory: Memory
 
 
@@ -127,7 +131,8 @@ def estimate(plan: Plan) -> Costs:
     tokens, patches = sum(size.tokens for size in largest), sum(size.patches for size in largest)
     supervised, muon = round(tokens * _LEARNED_SHARE), stage.optimizer == "muon"
     needed = memory(config, model, tokens, patches, supervised, learning, muon)
-    return Costs((learned, every), work / len(packs) * stage.steps * stage.accumulate, needed)
+    share = _NARROW_SHARE if config.text.hidden_size < _NARROW else _WIDE_SHARE
+    return Costs((learned, every), work / len(packs) * stage.steps * stage.accumulate, share, needed)
 
 
 def run(plan: Plan) -> Path:

@@ -80,7 +80,7 @@ class Browser:
         self._hidden: list[str] = []
         self._stack = contextlib.ExitStack()
         self._watchdog = Watchdog()
-        # Tabs that were asked for and are not there yet: those to follow, and those to close again.
+        # Pages on their way that have not come yet, tabs that will open and must not, and those to close.
         self._awaited: list[str] = []
         self._unwanted: list[str] = []
         self._closing: list[Any] = []
@@ -194,9 +194,8 @@ class Browser:
     def _follow(self, page: Any) -> None:
         self._page = page
         page.on("dialog", self._dialog)
-        page.on(
-            "download", lambda item: self._notes.append(f"a download of {quoted(item.suggested_filename)} was refused")
-        )
+        page.on("download", self._download)
+        page.on("framenavigated", lambda frame: self._awaited.clear() if frame.parent_frame is None else None)
         page.on("crash", lambda _: self._notes.append("the page crashed"))
 
     # What the page does of itself
@@ -230,8 +229,10 @@ class Browser:
             wishes.append(Request("send", request.url))
         refused = next((wish for wish in wishes if not self._decided(wish)), None)
         with contextlib.suppress(Exception):
-            if going and frame is None:
-                (self._awaited if refused is None else self._unwanted).append(request.url)
+            if going and refused is None:
+                self._awaited.append(request.url)
+            elif going and frame is None:
+                self._unwanted.append(request.url)
             if refused is None:
                 route.continue_()
                 return
@@ -239,6 +240,10 @@ class Browser:
             self._notes.append(f"{what} {quoted(request.url)} was held back")
             # "aborted" leaves the page as it is; other codes would show an error page in its place.
             route.abort("aborted")
+
+    def _download(self, download: Any) -> None:
+        self._awaited.clear()
+        self._notes.append(f"a download of {quoted(download.suggested_filename)} was refused")
 
     def _decided(self, request: Request) -> bool:
         with self._watchdog.patient():

@@ -56,9 +56,17 @@ class Watchdog:
 
     def _bark(self) -> None:
         self.barked = True
-        listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=False).stdout
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=False).stdout
         for line in listed.splitlines():
             number, _, command = line.strip().partition(" ")
             if self.flag in command and number.isdecimal():
-                with contextlib.suppress(OSError):
-                    os.kill(int(number), signal.SIGKILL)
+                _end(int(number))
+
+
+def _end(process: int) -> None:
+    """With its children, if it leads a group of its own: a busy page would outlive its browser and hold its pipes."""
+    with contextlib.suppress(OSError):
+        if os.getpgid(process) == process:
+            os.killpg(process, signal.SIGKILL)
+        else:
+            os.kill(process, signal.SIGKILL)
