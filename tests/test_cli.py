@@ -177,6 +177,8 @@ MISTAKES = {
     "chat with a missing picture": (["chat", "{tmp}/none.png"], "none.png: there is no such file"),
     "nothing to count": (["count", "--model", "2b"], "nothing to count"),
     "count of no picture": (["count", "{text}", "--model", "2b"], "words.txt"),
+    "quantize into a full folder": (["quantize", "{tiny}", "{tiny}"], "exists already; name a new or an empty folder"),
+    "quantize no model": (["quantize", "3b", "{tmp}/new"], "unknown model '3b'"),
     "info on no model": (["info", "3b"], "unknown model '3b'"),
 }
 
@@ -325,6 +327,20 @@ def test_info_in_words(run: Run, tiny_checkpoint: Path) -> None:
     assert code == 0
     assert "context tokens: 2,048\n" in out
     assert "vocabulary:\n  used: 1,024\n" in out
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_quantised_folder_answers_like_quantising_on_load(
+    run: Run, tiny_checkpoint: Path, tmp_path: Path, mode: str
+) -> None:
+    code, out, _ = run("quantize", tiny_checkpoint, tmp_path / "packed", "--mode", mode, "--json")
+    assert code == 0
+    assert 0 < json.loads(out)["bytes"] < json.loads(out)["bytes_before"]
+    answers = [
+        run("ask", "Hi", "--model", folder, "--max-tokens", "8", *more)[1]
+        for folder, more in ((tmp_path / "packed", ()), (tiny_checkpoint, ("--quantize", mode)))
+    ]
+    assert answers[0] == answers[1]
 
 
 # --- the process itself ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from clearsight.config import ConfigError, config_to_json
+from clearsight.engine.cache import KVPool, PagedStep
 from clearsight.inputs import Grid
 from clearsight.kernels.linear import dequantize
 from clearsight.model.quantize import MODES, QuantizedLinear, load, quantize, save_quantized
@@ -76,6 +77,31 @@ def test_all_linear_layers_and_the_head_are_quantised(mode):
     assert all(name.startswith("model.layers.") for name in four)
     assert len(four) == (7 * TIED.text.num_layers if mode == "int4" else 0)
     assert logits(model).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [70, 1, 130]])
+def test_the_stack_in_one_call_equals_the_modules_one_by_one(mode, lengths):
+    """Two passes, so that the second sees what the first has left in the pool; to the bit."""
+    model = quantize(random_model(WIDE, dtype=torch.bfloat16), mode)
+    if model.model.stack is None:
+        pytest.skip("no native attention here")
+    contexts = [length + 20 for length in lengths]
+    tables = torch.randperm(16 * len(lengths), generator=torch.Generator().manual_seed(0)).int().chunk(len(lengths))
+
+    @torch.inference_mode()
+    def run():
+        pool = KVPool(WIDE.text, 16 * len(lengths), 16, model.device, model.dtype)
+        generator = torch.Generator().manual_seed(1)
+        for new, seen in (([20] * len(lengths), [20] * len(lengths)), (lengths, contexts)):
+            x = torch.randn(sum(new), 256, generator=generator).bfloat16()
+            positions = torch.cat([torch.arange(s - n, s) for n, s in zip(new, seen, strict=True)]).expand(3, -1)
+            hidden = model.model(x, positions, PagedStep(pool, tables, new, seen))
+        return hidden
+
+    together = run()
+    model.model.stack = None
+    assert torch.equal(together, run())
 
 
 def test_quantising_twice_changes_nothing():

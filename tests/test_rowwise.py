@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearsight.kernels.rowwise import (
+    add,
+    layer_norm,
+    layer_norm_reference,
     quick_gelu,
     quick_gelu_reference,
     rms_norm,
@@ -35,6 +38,23 @@ def random_rows(rows, width, dtype, seed, scale=3.0):
 def test_rms_norm(shape, dtype, seed):
     x, weight = random_rows(*shape, dtype, seed), random_rows(1, shape[1], dtype, seed + 1)[0].clone()
     torch.testing.assert_close(rms_norm(x, weight, 1e-6), rms_norm_reference(x, weight, 1e-6), **TOLERANCE[dtype])
+
+
+@settings(max_examples=40)
+@given(shape=shapes, dtype=dtypes, seed=st.integers(0, 2**31), offset=st.sampled_from((0.0, 50.0)))
+def test_layer_norm(shape, dtype, seed, offset):
+    x = (random_rows(*shape, torch.float32, seed) + offset).to(dtype)
+    weight, bias = (random_rows(1, shape[1], dtype, seed + i)[0].clone() for i in (1, 2))
+    exact = layer_norm_reference(x.float(), weight.float(), bias.float(), 1e-6).to(dtype)
+    limits = {"rtol": 2**-6, "atol": 2**-5} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(layer_norm(x, weight, bias, 1e-6), exact, **limits)
+
+
+@settings(max_examples=20)
+@given(shape=shapes, dtype=dtypes, seed=st.integers(0, 2**31))
+def test_add(shape, dtype, seed):
+    x, other = (random_rows(*shape, dtype, seed + i).contiguous() for i in (0, 1))
+    assert torch.equal(add(x, other), x + other)
 
 
 @settings(max_examples=40)

@@ -250,10 +250,12 @@ def test_overload_is_told_to_come_back():
         assert set(answers) == {200, 429}
 
 
-def test_a_stopped_server_ends_its_streams_in_order():
+@contextlib.contextmanager
+def serving(*options):
+    """`clearsight serve` as a user starts it: its address, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "clearsight", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "clearsight", "serve", "--port", str(port), *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         deadline = time.time() + 60
@@ -264,17 +266,26 @@ def test_a_stopped_server_ends_its_streams_in_order():
             except httpx.TransportError:
                 assert time.time() < deadline
                 time.sleep(0.1)
-        wish = {"model": "nano", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 40, "stream": True}
-        with httpx.stream("POST", f"http://127.0.0.1:{port}/v1/chat/completions", json=wish, timeout=30) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            server.send_signal(signal.SIGTERM)
-            assert [line for line in lines if line][-1] == "data: [DONE]"
-        assert server.wait(20) in (0, -signal.SIGTERM)
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.kill()
         output = server.communicate()[0].decode()
     assert "Traceback" not in output
+
+
+def test_a_stopped_server_lets_answers_end_and_tells_those_that_cannot():
+    short = {"model": "nano", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20, "stream": True}
+    with serving("--grace-seconds", "3") as (address, server), contextlib.ExitStack() as stack:
+        streams = []
+        for wish in (short, {**ENDLESS, "max_tokens": 8000}):
+            post = httpx.stream("POST", f"{address}/v1/chat/completions", json=wish, timeout=60)
+            streams.append(stack.enter_context(post).iter_lines())
+            next(streams[-1])
+        server.send_signal(signal.SIGTERM)
+        ends = [[line for line in lines if line][-1] for lines in streams]
+        assert ends[0] == "data: [DONE]"
+        assert ends[1] == "data: [DONE]" or "the engine is shutting down" in ends[1]
+        assert server.wait(20) in (0, -signal.SIGTERM)
 
 
 # --- decoding in another process ---------------------------------------------------------------------------

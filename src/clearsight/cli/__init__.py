@@ -17,10 +17,13 @@ from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
 from clearsight.cli.live import add_live, live
+from clearsight.cli.merge import add_merge, merge
 from clearsight.cli.operate import add_operate, operate
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
+from clearsight.cli.quantize import add_quantize, quantize
 from clearsight.cli.serve import add_serve, serve
+from clearsight.cli.train import add_train, train
 
 
 class Command(NamedTuple):
@@ -37,7 +40,10 @@ COMMANDS = {
     "live": Command("watch a camera, screen, stream or file and answer meanwhile", add_live, live),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures and videos", add_serve, serve),
     "operate": Command("do a task in a browser or on an Android device, watched and recorded", add_operate, operate),
+    "train": Command("fine-tune a model on your own data, or check the data", add_train, train),
+    "merge": Command("fold an adapter into its model's weights", add_merge, merge),
     "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
+    "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 
@@ -74,7 +80,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:<7} {command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<8} {command.help}" for name, command in COMMANDS.items())
     parser = Parser(
         prog="clearsight",
         description="Look at pictures and answer, with Qwen2-VL models.",

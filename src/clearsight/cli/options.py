@@ -54,7 +54,10 @@ _VIDEO: dict[str, tuple[type, str]] = {
 def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    parser.add_argument("--draw", metavar="OUT.png",
+                        help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -63,6 +66,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -97,6 +101,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         choices=("int8", "int4", "none"),
         default="none",
         help="linear layers that are stored in full: 8 bits, or the language model's in 4 (default: none)",
+    )
+
+
+def _add_adapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapter", metavar="DIR", help="use this LoRA adapter, as `clearsight train` or PEFT write it"
     )
 
 

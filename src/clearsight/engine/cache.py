@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from clearsight.config import TextConfig
+from clearsight.kernels.decoder import PagedRows
 from clearsight.kernels.native_attention import Layout
 from clearsight.kernels.paged import paged_attention
 
@@ -40,15 +41,15 @@ class PagedStep:
 
     def __init__(self, pool: KVPool, tables: Sequence[Tensor], lengths: Sequence[int], contexts: Sequence[int]) -> None:
         self.pool = pool
-        self.layout = Layout(tuple(lengths), tuple(contexts), tuple(tables))
-        self._slots = torch.cat([self._slots_of(*each) for each in zip(tables, lengths, contexts, strict=True)])
+        slots = torch.cat([self._slots_of(*each) for each in zip(tables, lengths, contexts, strict=True)])
+        self.rows = PagedRows(pool.keys, pool.values, slots, Layout(tuple(lengths), tuple(contexts), tuple(tables)))
 
     def attend(self, layer: int, q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor) -> Tensor:
         """Store the new keys and values, then attend causally over each sequence's own. Returns (T, H, C)."""
         keys, values = self.pool.keys[layer], self.pool.values[layer]
-        keys.flatten(0, 1).index_copy_(0, self._slots, k_TKC)
-        values.flatten(0, 1).index_copy_(0, self._slots, v_TKC)
-        return paged_attention(q_THC, keys, values, self.layout)
+        keys.flatten(0, 1).index_copy_(0, self.rows.slots, k_TKC)
+        values.flatten(0, 1).index_copy_(0, self.rows.slots, v_TKC)
+        return paged_attention(q_THC, keys, values, self.rows.layout)
 
     def _slots_of(self, table: Tensor, length: int, context: int) -> Tensor:
         """Rows of the flattened pool that the newest `length` of `context` tokens take."""

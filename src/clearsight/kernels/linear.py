@@ -25,6 +25,16 @@ _STEP = 4  # input channels of one product instruction
 GROUPS = (32, 64, 128, 256)
 
 
+class NativeWeight(ctypes.Structure):
+    """`cs_weight` of native/linear.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("data", "scales", "zeros", "bias")),
+        ("outputs", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("zero", "bits", "group")),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class QuantizedWeight:
     """A weight (N, K) packed for the kernels (layout: native/linear.c); N is filled up to whole panels.
@@ -45,6 +55,13 @@ class QuantizedWeight:
     def zero(self) -> int:
         """The zero point where `zeros` is None."""
         return 1 << (self.bits - 1)
+
+    def native(self, bias: Tensor | None) -> NativeWeight:
+        """The weight and a bias (float32) for the kernels; it holds addresses, so keep the tensors."""
+        return NativeWeight(
+            *(self.data.data_ptr(), self.scales.data_ptr(), None if self.zeros is None else self.zeros.data_ptr()),
+            *(None if bias is None else bias.data_ptr(), self.out_features, self.zero, self.bits, self.group),
+        )
 
     @property
     def nbytes(self) -> int:
@@ -225,23 +242,8 @@ def quantized_linear(x: Tensor, weight: QuantizedWeight, bias: Tensor | None = N
     count = rows.shape[0]
     out = torch.empty(*x.shape[:-1], weight.out_features, dtype=x.dtype)
     failed = lib.cs_linear(
-        rows.data_ptr(),
-        number_format,
-        count,
-        weight.in_features,
-        rows.stride(0),
-        weight.data.data_ptr(),
-        weight.scales.data_ptr(),
-        None if weight.zeros is None else weight.zeros.data_ptr(),
-        weight.zero,
-        weight.bits,
-        weight.group,
-        weight.out_features,
-        None if bias is None else bias.data_ptr(),
-        out.data_ptr(),
-        number_format,
-        weight.out_features,
-        native.threads(),
+        *(rows.data_ptr(), number_format, count, weight.in_features, rows.stride(0)),
+        *(ctypes.byref(weight.native(bias)), out.data_ptr(), number_format, weight.out_features, native.threads()),
     )
     if failed:
         raise MemoryError(f"no memory to quantise {count} rows of {weight.in_features} activations")
@@ -256,7 +258,7 @@ def _library() -> ctypes.CDLL | None:
         lib.cs_linear.restype = number
         lib.cs_linear.argtypes = (
             *(pointer, number, size, size, size),  # x
-            *(pointer, pointer, pointer, number, number, number, size, pointer),  # weight and bias
+            pointer,  # weight
             *(pointer, number, size, number),  # y and threads
         )
         lib.cs_quantize_weight.restype = None

@@ -40,6 +40,38 @@ def rms_norm(x_TD: Tensor, weight: Tensor, eps: float) -> Tensor:
     return out
 
 
+def layer_norm_reference(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Defines `layer_norm`."""
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def layer_norm(x_TD: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """(x - mean) / spread along the last axis, times the weight (D), plus the bias (D)."""
+    lib = _library() if native.serves(x_TD, weight, bias) else None
+    plain = x_TD.dim() == 2 and x_TD.stride(1) == 1 and weight.dtype == bias.dtype == x_TD.dtype
+    if lib is None or not plain:
+        return layer_norm_reference(x_TD, weight, bias, eps)
+    rows, width = x_TD.shape
+    out = torch.empty(rows, width, dtype=x_TD.dtype)
+    lib.cs_layer_norm(
+        *(x_TD.data_ptr(), native.number_format(x_TD.dtype), rows, width, x_TD.stride(0)),
+        *(weight.data_ptr(), bias.data_ptr(), eps, out.data_ptr(), native.threads()),
+    )
+    return out
+
+
+def add(x: Tensor, other: Tensor) -> Tensor:
+    """x + other."""
+    lib = _library_for(x, other)
+    same = x.shape == other.shape and x.dtype == other.dtype and x.is_contiguous() and other.is_contiguous()
+    if lib is None or not same:
+        return x + other
+    out = torch.empty_like(x)
+    number_format = native.number_format(x.dtype)
+    lib.cs_add(x.data_ptr(), other.data_ptr(), number_format, x.numel(), out.data_ptr(), native.threads())
+    return out
+
+
 def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
     """Defines `swiglu`."""
     return F.silu(gate) * up
@@ -119,6 +151,8 @@ def _library() -> ctypes.CDLL | None:
         lib.cs_rms_norm.argtypes = (*rows, pointer, real, pointer, number)
         lib.cs_gate.argtypes = (*rows, pointer, size, real, pointer, number)
         lib.cs_rotate.argtypes = (*rows, size, size, pointer, pointer, pointer, number)
-        for function in (lib.cs_rms_norm, lib.cs_gate, lib.cs_rotate):
+        lib.cs_layer_norm.argtypes = (*rows, pointer, pointer, real, pointer, number)
+        lib.cs_add.argtypes = (pointer, pointer, number, size, pointer, number)
+        for function in (lib.cs_layer_norm, lib.cs_add, lib.cs_rms_norm, lib.cs_gate, lib.cs_rotate):
             function.restype = None
     return lib

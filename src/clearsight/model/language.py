@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clearsight.config import TextConfig
 from clearsight.kernels.attention import packed_attention
+from clearsight.kernels.decoder import Decoder, PagedRows
 from clearsight.kernels.rowwise import rms_norm, swiglu
 from clearsight.model.rope import Rope, mrope_table, rotate
 from clearsight.model.row_adapters import RowAdapters, adapted
@@ -24,9 +25,15 @@ class Step(Protocol):
     def attend(self, layer: int, q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor) -> Tensor:
         """Causal attention of the new rows of every sequence, (T, H, C)."""
 
+    @property
+    def rows(self) -> PagedRows | None:
+        """Where the new rows' keys and values lie, for a stack that runs in one call; None where they are not kept."""
+
 
 class PackedStep:
     """Whole sequences side by side, without a cache, as in training. lengths: tokens of each."""
+
+    rows = None
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self.lengths = tuple(lengths)
@@ -102,10 +109,13 @@ class LanguageModel(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.stack: Decoder | None = None  # all layers in one call, once they are quantised (quantize.py)
 
     def forward(self, x_TD: Tensor, positions: Tensor, step: Step, adapters: RowAdapters | None = None) -> Tensor:
         """Hidden states (T, D) after the last norm, for embedded tokens and their positions (3, T)."""
         rope = mrope_table(positions, self.config)
+        if self.stack is not None and step.rows is not None and adapters is None:
+            return self.norm(self.stack.run(x_TD, rope.cos, rope.sin, step.rows))
         for layer in self.layers:
             x_TD = layer(x_TD, rope, step, adapters)
         return self.norm(x_TD)

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.config import ModelConfig, config_to_json, read_json
+from clearsight.kernels.decoder import Decoder, LayerWeights, Product, can_run
 from clearsight.kernels.linear import GROUPS, QuantizedWeight, quantize_weight, quantized_linear
 from clearsight.model import packed_formats
+from clearsight.model.language import DecoderLayer
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import WeightsError, empty_model, fill, load_model, read_tensors, save_files, write_json
 
@@ -81,7 +83,31 @@ def quantize(model: Qwen2VL, mode: str, *, mapped: bool = False) -> Qwen2VL:
                 _release(module.weight)
     if model.lm_head is None:
         model.lm_head = _quantized(model.model.embed_tokens.weight, None, 8)
+    model.model.stack = _stack(model)
     return model.eval()
+
+
+def _stack(model: Qwen2VL) -> Decoder | None:
+    """The decoder's layers for one native call, or None if any is not quantised or its kind is not served there."""
+    text = model.config.text
+    layers = [_layer_weights(layer) for layer in model.model.layers]
+    found = [layer for layer in layers if layer is not None]
+    if len(found) < len(layers) or not can_run(found, text.head_dim):
+        return None
+    return Decoder(found, text.num_heads, text.norm_eps)
+
+
+def _layer_weights(layer: nn.Module) -> LayerWeights | None:
+    assert isinstance(layer, DecoderLayer)
+    attention, mlp = layer.self_attn, layer.mlp
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+    products: list[Product] = []
+    for linear in (*linears, mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+        if not isinstance(linear, QuantizedLinear) or linear.order is not None:
+            return None
+        products.append((linear.weight, linear.bias))
+    norms = layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach()
+    return LayerWeights(tuple(products), *norms)
 
 
 def _quantized(weight: Tensor, bias: Tensor | None, bits: int) -> QuantizedLinear:
@@ -156,6 +182,7 @@ def _load_packed(
             raise WeightsError(f"{folder}: the packed weights of {name!r} do not fit: {error}") from error
         _replace(model, name, QuantizedLinear(weight, full.pop(f"{name}.bias", None), order))
     fill(model, full.items(), folder, dtype=dtype)
+    model.model.stack = _stack(model)
     return model.requires_grad_(False).eval()
 
 

@@ -13,9 +13,16 @@ from torch.nn import functional as F
 from clearsight.config import VisionConfig
 from clearsight.inputs import VisionPatches
 from clearsight.kernels.attention import packed_attention
-from clearsight.kernels.rowwise import quick_gelu
+from clearsight.kernels.rowwise import add, layer_norm, quick_gelu
 from clearsight.model.rope import Rope, rotate, vision_table
 from clearsight.model.row_adapters import RowAdapters, adapted
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's layer, computed by kernels/rowwise.py."""
+
+    def forward(self, x_PD: Tensor) -> Tensor:
+        return layer_norm(x_PD, self.weight, self.bias, self.eps)
 
 
 class PatchEmbed(nn.Module):
@@ -59,16 +66,16 @@ class VisionMLP(nn.Module):
 class VisionBlock(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
-        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.norm1 = LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.norm2 = LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
 
     def forward(
         self, x_PD: Tensor, rope: Rope, lengths: tuple[int, ...], adapters: RowAdapters | None = None
     ) -> Tensor:
-        x_PD = x_PD + self.attn(self.norm1(x_PD), rope, lengths, adapters)
-        return x_PD + self.mlp(self.norm2(x_PD), adapters)
+        x_PD = add(x_PD, self.attn(self.norm1(x_PD), rope, lengths, adapters))
+        return add(x_PD, self.mlp(self.norm2(x_PD), adapters))
 
 
 class PatchMerger(nn.Module):
@@ -77,7 +84,7 @@ class PatchMerger(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.cell_dim = config.embed_dim * config.merge_size**2
-        self.ln_q = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.ln_q = LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.mlp = nn.Sequential(
             nn.Linear(self.cell_dim, self.cell_dim), nn.GELU(), nn.Linear(self.cell_dim, config.out_dim)
         )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.server import render, translate
-from clearsight.server.chat import answers, check_n, head, merged, streaming
+from clearsight.server.chat import answers, head, merged, streaming
 from clearsight.server.schema import CompletionRequest
 from clearsight.server.service import Service
 from clearsight.vlm import Turn
@@ -24,8 +24,7 @@ def completion_routes(service: Service) -> APIRouter:
     @router.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue plain text."""
-        adapter = service.check_model(body.model)
-        check_n(service, body)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
 
         def start() -> list[Turn]:

@@ -31,7 +31,7 @@ def response_routes(service: Service) -> APIRouter:
     @router.post("/v1/responses")
     async def create(body: ResponsesRequest, request: Request) -> Response:
         """Answer `input`, after the conversation of `previous_response_id` if given."""
-        adapter = service.check_model(body.model)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
         earlier = _earlier(store, salt, body.previous_response_id)
         messages: list[dict[str, Any]] = []

@@ -9,6 +9,8 @@
  * Layout: data[panel][step][2][64]; a panel is 32 output channels, a step 4 input channels of each (dot.h). For half
  * bytes a stored step holds two: the low halves first, then the high. scales[panel][group][32], zeros likewise. So one
  * row reads each of them from front to back. Outputs are filled up to whole panels. */
+#include "linear.h"
+
 #include "activations.h"
 #include "dot.h"
 
@@ -113,24 +115,26 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
                                      ptrdiff_t first, float out[][PANEL]) {                                           \
         tile(rows, bits, w, data, panel, x, first, out);                                                              \
     }
+#if CS_DOT_ROWS == 2
+#define TILES(bits) TILE(1, bits) TILE(2, bits)
+#define NAMES(bits) tile_1_##bits, tile_2_##bits
+#elif CS_DOT_ROWS == 4
 #define TILES(bits) TILE(1, bits) TILE(2, bits) TILE(3, bits) TILE(4, bits)
 #define NAMES(bits) tile_1_##bits, tile_2_##bits, tile_3_##bits, tile_4_##bits
-#if CS_DOT_ROWS > 4
-#define MORE_TILES(bits)                                                                                              \
-    TILE(5, bits) TILE(6, bits) TILE(7, bits) TILE(8, bits) TILE(9, bits) TILE(10, bits) TILE(11, bits) TILE(12, bits)
-#define MORE_NAMES(bits)                                                                                              \
-    , tile_5_##bits, tile_6_##bits, tile_7_##bits, tile_8_##bits, tile_9_##bits, tile_10_##bits, tile_11_##bits,      \
-        tile_12_##bits
 #else
-#define MORE_TILES(bits)
-#define MORE_NAMES(bits)
+#define TILES(bits)                                                                                                   \
+    TILE(1, bits) TILE(2, bits) TILE(3, bits) TILE(4, bits) TILE(5, bits) TILE(6, bits)                               \
+    TILE(7, bits) TILE(8, bits) TILE(9, bits) TILE(10, bits) TILE(11, bits) TILE(12, bits)
+#define NAMES(bits)                                                                                                   \
+    tile_1_##bits, tile_2_##bits, tile_3_##bits, tile_4_##bits, tile_5_##bits, tile_6_##bits, tile_7_##bits,          \
+        tile_8_##bits, tile_9_##bits, tile_10_##bits, tile_11_##bits, tile_12_##bits
 #endif
-TILES(8) MORE_TILES(8)
-TILES(4) MORE_TILES(4)
+TILES(8)
+TILES(4)
 
 typedef void tile_function(const weights_t *, const uint8_t *, ptrdiff_t, const inputs_t *, ptrdiff_t, float[][PANEL]);
-static tile_function *const TILES_8[] = {0, NAMES(8) MORE_NAMES(8)};
-static tile_function *const TILES_4[] = {0, NAMES(4) MORE_NAMES(4)};
+static tile_function *const TILES_8[] = {0, NAMES(8)};
+static tile_function *const TILES_4[] = {0, NAMES(4)};
 
 static void write_row(const outputs_t *y, ptrdiff_t row, ptrdiff_t column, int count, float *totals) {
     if (y->bias)
@@ -173,72 +177,85 @@ static void one_panel(const weights_t *w, ptrdiff_t panel, const inputs_t *x, pt
 
 typedef struct {
     weights_t weights;
-    inputs_t inputs;
     outputs_t outputs;
+    ptrdiff_t panels;
+} part_t;
+
+typedef struct {
+    inputs_t inputs;
+    part_t parts[CS_MOST_WEIGHTS];
     const char *x;
-    ptrdiff_t x_row_bytes, rows, columns, block, panels; /* block: rows that go through all panels together */
-    int x_format;
+    ptrdiff_t x_row_bytes, rows, columns, groups, block, panels; /* block: rows that pass all panels together */
+    int x_format, group;
     size_t unpacked; /* bytes of a worker's scratch; 0 where weights are used as they are stored */
     uint8_t *scratch;
 } job_t;
 
 static void quantise_rows(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
     const job_t *job = context;
-    const ptrdiff_t groups = job->weights.groups, width = groups * job->weights.group;
+    const ptrdiff_t groups = job->groups, width = groups * job->group;
     (void)worker;
     for (ptrdiff_t r = begin; r < end; r++)
-        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->weights.group,
+        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->group,
                         job->inputs.bytes + r * width, job->inputs.scales + r * groups, job->inputs.sums + r * groups);
 }
 
-/* Item i is panel i % panels for block i / panels of rows. */
+/* Item i is panel i % panels, counted through all parts, for block i / panels of rows. */
 static void multiply(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
     const job_t *job = context;
     uint8_t *scratch = job->unpacked ? job->scratch + (size_t)worker * job->unpacked : NULL;
     for (ptrdiff_t i = begin; i < end; i++) {
-        ptrdiff_t first = i / job->panels * job->block, last = first + job->block;
-        one_panel(&job->weights, i % job->panels, &job->inputs, first, last < job->rows ? last : job->rows,
-                  &job->outputs, scratch);
+        ptrdiff_t first = i / job->panels * job->block, last = first + job->block, panel = i % job->panels;
+        const part_t *part = job->parts;
+        for (; panel >= part->panels; part++) panel -= part->panels;
+        one_panel(&part->weights, panel, &job->inputs, first, last < job->rows ? last : job->rows, &part->outputs,
+                  part->weights.bits == 4 ? scratch : NULL);
     }
 }
 
 CS_EXPORT const char *cs_features(void) { return CS_DOT_NAME; }
 
-/* y[rows][outputs] = x[rows][inputs] times the weights, plus bias. Strides count numbers. `group` is a multiple of 8
- * up to CS_MAX_GROUP; the packed weights hold ceil(inputs / group) whole groups. Returns 0, or 1 without memory. */
-CS_EXPORT int cs_linear(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
-                        const uint8_t *data, const uint16_t *scales, const uint8_t *zeros, int zero, int bits,
-                        int group, ptrdiff_t outputs, const float *bias, void *y, int y_format, ptrdiff_t y_stride,
-                        int threads) {
+static part_t part_of(const cs_weight *w, void *y, int format, ptrdiff_t stride, ptrdiff_t groups) {
+    return (part_t){
+        .weights = {w->data, w->scales, w->zeros, w->zero, w->bits, w->group, groups, w->outputs},
+        .outputs = {y, format, stride, w->bias},
+        .panels = (w->outputs + PANEL - 1) / PANEL,
+    };
+}
+
+int cs_linears(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
+               const cs_weight *weights, void *const *ys, const ptrdiff_t *y_strides, int count, int y_format,
+               int threads) {
+    const int group = weights[0].group;
     const ptrdiff_t groups = (inputs + group - 1) / group, width = groups * group;
-    const ptrdiff_t panels = (outputs + PANEL - 1) / PANEL;
-    const size_t unpacked = bits == 4 && rows > UNPACK_ROWS ? (size_t)(width * PANEL) : 0;
-    const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * unpacked;
-    ptrdiff_t block = BLOCK_BYTES / width / CS_DOT_ROWS * CS_DOT_ROWS;
-    block = block < LEAST_BLOCK ? LEAST_BLOCK : block;
-    const ptrdiff_t blocks = (rows + block - 1) / block;
+    job_t job = {.x = x, .x_row_bytes = x_stride * cs_item_bytes(x_format), .rows = rows, .columns = inputs,
+                 .groups = groups, .group = group, .x_format = x_format};
+    for (int i = 0; i < count; i++) {
+        job.parts[i] = part_of(&weights[i], ys[i], y_format, y_strides[i], groups);
+        job.panels += job.parts[i].panels;
+        if (weights[i].bits == 4 && rows > UNPACK_ROWS) job.unpacked = (size_t)(width * PANEL);
+    }
+    const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * job.unpacked;
     char *memory = aligned_alloc(64, (scratch + 8 * numbers + (size_t)(rows * width) + 63) / 64 * 64);
     if (!memory) return 1;
-    job_t job = {
-        .weights = {data, scales, zeros, zero, bits, group, groups, outputs},
-        .inputs = {(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
-                   (int32_t *)(memory + scratch) + numbers},
-        .outputs = {y, y_format, y_stride, bias},
-        .x = x,
-        .x_row_bytes = x_stride * cs_item_bytes(x_format),
-        .rows = rows,
-        .columns = inputs,
-        .block = block,
-        .panels = panels,
-        .x_format = x_format,
-        .unpacked = unpacked,
-        .scratch = (uint8_t *)memory,
-    };
+    job.scratch = (uint8_t *)memory;
+    job.inputs = (inputs_t){(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
+                            (int32_t *)(memory + scratch) + numbers};
+    job.block = BLOCK_BYTES / width / CS_DOT_ROWS * CS_DOT_ROWS;
+    job.block = job.block < LEAST_BLOCK ? LEAST_BLOCK : job.block;
     cs_run(quantise_rows, &job, rows, 8, threads);
     /* Enough work in a piece that taking it costs nothing, little enough that the threads end together. */
-    ptrdiff_t piece = blocks * panels / (8 * threads);
-    piece = piece < panels ? piece : panels;
-    cs_run(multiply, &job, blocks * panels, piece < 1 ? 1 : piece, threads);
+    const ptrdiff_t items = (rows + job.block - 1) / job.block * job.panels;
+    ptrdiff_t piece = items / (8 * threads);
+    piece = piece < job.panels ? piece : job.panels;
+    cs_run(multiply, &job, items, piece < 1 ? 1 : piece, threads);
     free(memory);
     return 0;
+}
+
+/* y[rows][outputs] = x[rows][inputs] times the weights, plus bias. Strides count numbers. The weight's `group` is a
+ * multiple of 8 up to CS_MAX_GROUP, and it holds ceil(inputs / group) whole groups. Returns 0, or 1 without memory. */
+CS_EXPORT int cs_linear(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, ptrdiff_t x_stride,
+                        const cs_weight *weight, void *y, int y_format, ptrdiff_t y_stride, int threads) {
+    return cs_linears(x, x_format, rows, inputs, x_stride, weight, &y, &y_stride, 1, y_format, threads);
 }
