@@ -197,12 +197,14 @@ function copyRequest(write, button) {
 const LARGEST = 45_000_000; // bytes; a request may have 64 MiB, and base64 adds a third
 
 async function addFiles(files) {
-  const media = files.filter((file) => /^(image|video)\//.test(file.type) && file.size <= LARGEST);
-  const other = files.find((file) => !media.includes(file));
-  if (other?.size > LARGEST) {
-    showNotice(`${other.name} has ${Math.ceil(other.size / 1e6)} MB; the page sends up to ${LARGEST / 1e6} MB.`);
-  } else if (other) showNotice(`${other.name || "That"} is neither a picture nor a video.`);
-  waiting.add(...(await Promise.all(media.map(waiting.asUrl))));
+  const pictures = files.filter((file) => /^(image|video)\//.test(file.type) && file.size <= LARGEST);
+  const other = files.find((file) => !pictures.includes(file));
+  if (other) {
+    const large = other.size > LARGEST ? `is larger than ${LARGEST / 1e6} MB` : "is neither a picture nor a video";
+    showNotice(`${other.name || "That"} ${large}.`);
+  }
+  waiting.add(...(await Promise.all(pictures.map(waiting.asUrl))));
+  $("question").focus();
 }
 
 $("composer").onsubmit = (event) => {
