@@ -4,10 +4,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEFINITION := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo demo-agent test check soak clean
+.PHONY: demo demo-live demo-agent test check soak clean
 
 demo: $(VENV)/.core
 	@$(PY) examples/demo.py
+
+demo-live: $(VENV)/.core
+	@$(PY) examples/demo_live.py
 
 # Needs Chromium as well; POLICY=nano lets the model in the box try instead of a script that knows the way.
 POLICY ?= oracle

@@ -17,8 +17,9 @@ from clearsight.model.hub import resolve
 from clearsight.model.weights import load_model, random_model, save_model
 from clearsight.processor import Processor
 from clearsight.train.data import Mix
-from clearsight.train.loop import Stage, run_stage
+from clearsight.train.loop import run_stage
 from clearsight.train.replica import process_group
+from clearsight.train.stage import Stage
 
 
 def stages() -> list[Stage]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from fastapi import FastAPI
+
 from clearsight.engine import EngineSettings
 from clearsight.media import MediaLimits
 from clearsight.server import ServerSettings, create_app
@@ -28,7 +30,14 @@ def running(
     """Its address, while it runs."""
     vlm = VLM.load("nano", settings=engine, media_limits=media, adapters=adapters)
     settings = replace(settings, grace_seconds=min(settings.grace_seconds, 1.0))
-    server = server_for(create_app(vlm, settings), settings, "127.0.0.1", 0)
+    with listening(create_app(vlm, settings), settings) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI, settings: ServerSettings) -> Iterator[str]:
+    """The address of an application, while it runs."""
+    server = server_for(app, settings, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from types import SimpleNamespace
@@ -317,3 +318,34 @@ def test_tools_of_an_mcp_server_are_tools(tmp_path):
 def test_an_mcp_server_that_does_not_start_is_one_error():
     with pytest.raises(ToolError, match="cannot be used"), McpServer(["/nonexistent/server"]):
         pass
+
+
+def test_clearsight_is_an_mcp_server(tmp_path):
+    av = pytest.importorskip("av")
+    PillowImage.open("examples/sign.png").save(tmp_path / "sign.png")
+    with av.open(str(tmp_path / "film.mp4"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 112, 112, "yuv420p"
+        for shade in range(0, 250, 25):
+            frame = av.VideoFrame.from_ndarray(np.full((112, 112, 3), shade, np.uint8), format="rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+    from mcp import StdioServerParameters
+
+    arguments = ["-m", "clearsight", "mcp", "--root", str(tmp_path)]
+    # The library hands on little of the environment, and the code under test need not be the installed one.
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with McpServer(StdioServerParameters(command=sys.executable, args=arguments, env=own)) as server:
+        assert [tool.spec.name for tool in server.tools()] == ["look", "watch", "look_at_page"]
+        tools = {tool.spec.name: tool for tool in server.tools()}
+        assert tools["look"].call({"pictures": ["sign.png"], "question": "What does it say?"}).text == "Bread"
+        assert not tools["watch"].call({"video": "film.mp4", "question": "What is this?", "frames": 4}).failed
+        for name, arguments, said in (
+            ("look", {"pictures": ["../secret.png"], "question": "?"}, "lies outside"),
+            ("look", {"pictures": ["none.png"], "question": "?"}, "there is no file"),
+            ("look_at_page", {"address": "http://127.0.0.1/", "question": "?"}, "may not be opened"),
+            ("look_at_page", {"address": "file:///etc/passwd", "question": "?"}, "may not be opened"),
+        ):
+            result = tools[name].call(arguments)
+            assert result.failed
+            assert said in result.text

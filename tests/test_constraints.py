@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearsight.engine.constraints import MAX_DEPTH, GrammarError, Grammars
+from clearsight.messages import ToolCall
 from clearsight.processor.tokenizer import Tokenizer
-from clearsight.processor.tools import CALL_END, CALL_START
+from clearsight.processor.tools import call_text
+from clearsight.wishes import FORMS
 
-MARKS = (CALL_START, CALL_END)
 SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"], "additionalProperties": False}
 
 
@@ -107,31 +108,34 @@ def test_expressions_choices_and_grammars(vocabulary):
     assert not accepts(tokenizer, known.lark('start: "a" ("," "a")*'), "a,,a")
 
 
-def test_forced_calls_are_calls_and_nothing_else(vocabulary):
+@pytest.mark.parametrize("name", FORMS)
+def test_forced_calls_are_calls_and_nothing_else(vocabulary, name):
     tokenizer, known = vocabulary
-    call = CALL_START + '\n{"name": "f", "arguments": {"x": "q"}}\n' + CALL_END
+    call = call_text(ToolCall("f", '{"x": "q"}'), name)
 
     def forced(several):
-        return known.tool_calls({"f": SCHEMA, "g": {"type": "object"}}, forced=True, several=several, marks=MARKS)
+        tools = {"f": SCHEMA, "g": {"type": "object"}}
+        return known.tool_calls(tools, forced=True, several=several, form=FORMS[name])
 
     assert accepts(tokenizer, forced(False), call)
     assert not accepts(tokenizer, forced(False), call + "\n" + call)
     assert accepts(tokenizer, forced(True), call + "\n" + call)
     assert not accepts(tokenizer, forced(True), "Hello")
-    assert not accepts(tokenizer, forced(False), call.replace('"f"', '"h"'))
+    assert not accepts(tokenizer, forced(False), call_text(ToolCall("h", '{"x": "q"}'), name))
 
 
-def test_free_text_until_a_call_begins_then_its_schema(vocabulary):
+@pytest.mark.parametrize("name", FORMS)
+def test_free_text_until_a_call_begins_then_its_schema(vocabulary, name):
     tokenizer, known = vocabulary
 
     def free():
-        return known.tool_calls({"f": SCHEMA}, forced=False, several=True, marks=MARKS)
+        return known.tool_calls({"f": SCHEMA}, forced=False, several=True, form=FORMS[name])
 
-    call = CALL_START + '\n{"name": "f", "arguments": {"x": "q"}}\n' + CALL_END
+    call = call_text(ToolCall("f", '{"x": "q"}'), name)
     assert accepts(tokenizer, free(), "No tool is needed: 3 < 4.")
     assert accepts(tokenizer, free(), "I look.\n" + call)
     assert accepts(tokenizer, free(), call + "\n" + call)
-    assert not accepts(tokenizer, free(), CALL_START + '\n{"nothing": 1}\n' + CALL_END)
+    assert not accepts(tokenizer, free(), FORMS[name].opening + '\n{"nothing": 1}\n')
     assert not accepts(tokenizer, free(), call.replace('"q"', "5"))
 
 

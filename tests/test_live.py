@@ -57,21 +57,13 @@ def scores_at_once(vlm, messages):
     return vlm.engine.model.logits(vlm.engine.model(inputs)[-1:])[0]
 
 
-def scores_live(session, question):
-    """(V,): what the session says after `question`; it is left as it was."""
-    length = session.cache.length
-    scores = session._scores(session._fork(question))
-    session.cache.truncate(length)
-    return scores
-
-
 @pytest.mark.parametrize("number", [2, 6, 20])
 def test_within_its_window_a_session_is_the_frames_sent_at_once(vlm, number):
     pictures = frames(number)
     session = Session(vlm, LiveSettings(**SMALL))
     size = feed(session, pictures)
     expected = scores_at_once(vlm, [turn("system", "Look."), turn("user", video(size, pictures), "What is it?")])
-    torch.testing.assert_close(scores_live(session, "What is it?"), expected, **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), expected, **CLOSE)
 
 
 def test_positions_and_tokens_are_those_of_the_processor(vlm):
@@ -100,7 +92,7 @@ def test_a_conversation_over_time_is_the_conversation_sent_at_once(vlm):
         turn("assistant", text),
         turn("user", video(size, pictures[4:]), "And now?"),
     ]
-    torch.testing.assert_close(scores_live(session, "And now?"), scores_at_once(vlm, messages), **CLOSE)
+    torch.testing.assert_close(session.next_token("And now?"), scores_at_once(vlm, messages), **CLOSE)
 
 
 def test_an_answer_is_the_engines_own_answer(vlm):
@@ -134,7 +126,7 @@ def test_a_probe_leaves_no_trace(vlm):
         feed(each, frames(4))
     assert 0.0 < session.chance_of_yes("Is it red?") < 1.0
     session.short_answer("What is it?")
-    assert torch.equal(scores_live(session, "And now?"), scores_live(other, "And now?"))
+    assert torch.equal(session.next_token("And now?"), other.next_token("And now?"))
 
 
 # --- what left has left -----------------------------------------------------------------------------------------
@@ -173,7 +165,7 @@ def after_dropping(vlm, pictures, gone, **settings):
 def test_in_one_layer_what_left_has_never_been(vlm):
     """Re-rotation alone: the law is exact up to rounding, for any slots and in the middle of a block."""
     session, fresh = after_dropping(one_layer(vlm), frames(16), [0, 2, 3, 6])
-    torch.testing.assert_close(scores_live(session, "What is it?"), scores_live(fresh, "What is it?"), **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), fresh.next_token("What is it?"), **CLOSE)
 
 
 def test_what_stands_before_the_first_gone_is_untouched_in_every_layer(vlm):
@@ -192,14 +184,14 @@ def test_positions_close_ranks(vlm):
 def test_in_several_layers_the_difference_is_small_and_real(vlm):
     """Values of kept tokens were computed with what left in view: the stated bound is a measured one (docs/live.md)."""
     session, fresh = after_dropping(vlm, frames(16), [0, 2, 3, 6])
-    ours, theirs = (scores_live(each, "What is it?").log_softmax(-1) for each in (session, fresh))
+    ours, theirs = (each.next_token("What is it?").log_softmax(-1) for each in (session, fresh))
     divergence = float((theirs.exp() * (theirs - ours)).sum())
     assert 0 < divergence < 0.01
 
 
 def test_computed_anew_nothing_that_left_has_ever_been(vlm):
     session, fresh = after_dropping(vlm, frames(16), [0, 2, 3, 6], exact=True)
-    torch.testing.assert_close(scores_live(session, "What is it?"), scores_live(fresh, "What is it?"), **CLOSE)
+    torch.testing.assert_close(session.next_token("What is it?"), fresh.next_token("What is it?"), **CLOSE)
 
 
 def test_moving_a_thousand_times_rounds_no_more_than_moving_once(tiny_checkpoint):
@@ -223,7 +215,7 @@ def test_an_exchange_that_leaves_joins_the_videos_around_it(vlm):
     feed(session, pictures[4:], start=10.0)
     session.drop(session.timeline.exchanges)
     messages = [turn("system", "Look."), turn("user", video(size, pictures), "And now?")]
-    torch.testing.assert_close(scores_live(session, "And now?"), scores_at_once(session.vlm, messages), **CLOSE)
+    torch.testing.assert_close(session.next_token("And now?"), scores_at_once(session.vlm, messages), **CLOSE)
 
 
 # --- without end ------------------------------------------------------------------------------------------------

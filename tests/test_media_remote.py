@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from clearsight.media import MediaError, MediaLimits, load, open_picture
+from clearsight.media.remote import _is_public
 
 
 def png() -> bytes:
@@ -27,6 +28,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, png())
         if self.path.startswith("/to/"):
             return self.answer(302, b"", Location=self.path.removeprefix("/to/"))
+        if self.path == "/slow-head":
+            for _ in range(40):
+                self.wfile.write(b"X")
+                time.sleep(0.1)
+            return None
         if self.path == "/drip":
             self.send_response(200)
             self.end_headers()
@@ -104,6 +110,21 @@ def test_bytes_and_time_are_bounded(address):
         load(f"{address}/picture", MediaLimits(max_file_bytes=size - 1))
     with pytest.raises(MediaError, match=r"longer than the limit of 0\.3 seconds"):
         load(f"{address}/drip", MediaLimits(fetch_seconds=0.3))
+    with pytest.raises(MediaError, match=r"longer than the limit of 0\.3 seconds"):
+        load(f"{address}/slow-head", MediaLimits(fetch_seconds=0.3))
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("8.8.8.8", True), ("127.0.0.1", False), ("10.1.2.3", False), ("100.64.0.1", False), ("169.254.169.254", False),
+        ("0.0.0.0", False), ("224.0.0.1", False), ("2606:4700::1", True), ("::1", False), ("fe80::1%eth0", False),
+        ("fc00::1", False), ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
+        ("::7f00:1", False), ("2002:7f00:1::", False), ("2001::1", False),
+    ],
+)  # fmt: skip
+def test_which_addresses_are_public(text, public):
+    assert _is_public(text) is public
 
 
 def test_nobody_listening_and_no_host(server):

@@ -15,7 +15,7 @@ from clearsight.server import ServerSettings
 
 BROWSER = os.environ.get("CLEARSIGHT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium found; install it or set CLEARSIGHT_CHROMIUM")
-SIGN = str(Path("examples/sign.png").absolute())
+SIGN, CIRCLE = (str(Path("examples", name).absolute()) for name in ("sign.png", "circle.png"))
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,12 @@ def answered(page, number=1):
     return page.locator(".turn.assistant").nth(number - 1).locator(".text").inner_text()
 
 
+def remembered(page, turns):
+    """As if this conversation had been held before."""
+    page.evaluate("turns => import('/keep.js').then(keep => keep.saveTurns(turns))", turns)
+    page.reload()
+
+
 def reads(page, selector, pattern):
     """Wait until an element's text matches."""
     from playwright.sync_api import expect
@@ -81,7 +87,8 @@ def test_a_question_about_a_picture_is_answered_counted_and_kept(page):
     assert "tokens read" in page.locator(".turn.assistant .used").inner_text()
     assert page.locator(".turn.user img").count() == 1
     page.reload()
-    assert page.locator(".turn.assistant .text").inner_text() == "Bread"
+    reads(page, ".turn.assistant .text", "^Bread$")
+    assert page.locator(".turn.user img").count() == 1
     page.click("#new")
     assert page.locator(".turn").count() == 0
     assert page.locator("#empty").is_visible()
@@ -146,30 +153,30 @@ def test_calls_are_shown_and_their_results_sent(page):
         {"role": "user", "text": "Look", "pictures": []},
         {"role": "assistant", "text": "", "calls": [call]},
     ]
-    page.evaluate("turns => localStorage.setItem('turns', JSON.stringify(turns))", turns)
-    page.reload()
-    assert page.locator(".call strong").inner_text() == "read_sign"
-    ask(page, "It says Bread.", None)
+    remembered(page, turns)
+    reads(page, ".call strong", "^read_sign$")
+    assert page.get_attribute("#question", "placeholder") == "What read_sign gave back"
+    ask(page, "It says Bread.")  # with a picture
     answered(page, 2)
+    assert page.locator(".turn.tool img").count() == 1
     assert page.locator("#notice").is_hidden()
 
 
 def test_boxes_are_drawn_where_they_belong(page):
-    picture = page.evaluate("import('/view.js').then(view => view.examplePicture())")
-    note = {"type": "box", "label": "the word", "image": 0, "box": [32, 36, 186, 80]}
-    point = {"type": "point", "label": "", "image": 0, "point": [112, 56]}
+    picture = page.evaluate("import('/examples.js').then(made => made.EXAMPLES[0].url())")
+    note = {"type": "box", "label": "the word", "image": 0, "box": [32, 36, 136, 80]}
+    point = {"type": "point", "label": "", "image": 0, "point": [84, 42]}
     turns = [
         {"role": "user", "text": "Where is the word?", "pictures": [picture]},
         {"role": "assistant", "text": "Here.", "calls": [], "notes": [note, point]},
     ]
-    page.evaluate("turns => localStorage.setItem('turns', JSON.stringify(turns))", turns)
-    page.reload()
+    remembered(page, turns)
     page.wait_for_selector(".turn.assistant svg rect")
     image = page.locator(".turn.assistant figure img").bounding_box()
     box = page.locator(".turn.assistant svg rect").bounding_box()
-    assert box["x"] - image["x"] == pytest.approx(image["width"] * 32 / 224, abs=3)
-    assert box["y"] - image["y"] == pytest.approx(image["height"] * 36 / 112, abs=3)
-    assert box["width"] == pytest.approx(image["width"] * 154 / 224, abs=6)
+    assert box["x"] - image["x"] == pytest.approx(image["width"] * 32 / 168, abs=3)
+    assert box["y"] - image["y"] == pytest.approx(image["height"] * 36 / 84, abs=3)
+    assert box["width"] == pytest.approx(image["width"] * 104 / 168, abs=6)
     assert page.locator(".turn.assistant .tag").inner_text() == "the word"
 
 
@@ -189,6 +196,63 @@ def test_the_conversation_can_be_taken_along(page, browser, address):
     assert "OpenAI(base_url=" in code
 
 
+def test_pictures_come_by_drop_paste_and_choice_several_at_once(page):
+    """Each picture is shown with what it costs, and can be taken back."""
+    page.set_input_files("#files", [SIGN, CIRCLE])
+    give = """async (kind) => {
+        const canvas = Object.assign(document.createElement('canvas'), {width: 60, height: 60});
+        const blob = await new Promise((done) => canvas.toBlob(done));
+        const data = new DataTransfer();
+        data.items.add(new File([blob], 'x.png', {type: 'image/png'}));
+        const init = {bubbles: true, cancelable: true};
+        const event = kind === 'drop' ? new DragEvent('drop', {...init, dataTransfer: data})
+            : new ClipboardEvent('paste', {...init, clipboardData: data});
+        document.body.dispatchEvent(event);
+    }"""
+    for number, kind in enumerate(("drop", "paste"), 3):
+        page.evaluate(give, kind)
+        page.wait_for_selector(f"#tray li:nth-child({number}) img")
+    page.fill("#question", "What are these?")
+    reads(page, "#tray li:nth-child(4) p", r"^\d+ tokens$")
+    reads(page, "#cost", r"seen at (\d+ . \d+, ){3}\d+ . \d+$")
+    page.click("#tray li:nth-child(3) button")
+    page.press("#question", "Enter")
+    answered(page)
+    assert page.locator(".turn.user img").count() == 3
+
+
+def test_a_question_can_be_changed_and_an_answer_made_again(page):
+    ask(page, "What is it?")
+    answered(page)
+    page.click(".turn.assistant >> text=Retry")
+    answered(page)
+    page.click(".turn.user >> text=Edit")
+    assert page.input_value("#question") == "What is it?"
+    assert page.locator("#tray img").count() == 1
+    assert page.locator(".turn").count() == 0
+    page.fill("#question", "What does it say?")
+    page.press("#question", "Enter")
+    assert answered(page) == "Bread"
+
+
+def test_an_example_is_one_click(page):
+    page.click("#examples button")
+    answered(page)
+    assert page.locator(".turn.user img").count() == 1
+
+
+def test_what_models_write_is_shown_as_they_mean_it(page):
+    text = "# Seen\n\n- a **red** `box`\n- <i>two</i>\n\n1. one\n\n```py\nx = '<b>'\n```\nThe end"
+    remembered(page, [{"role": "user", "text": "x", "pictures": []}, {"role": "assistant", "text": text, "calls": []}])
+    said = page.locator(".turn.assistant .text")
+    reads(page, ".turn.assistant .text h3", "^Seen$")
+    assert said.locator("ul li").all_inner_texts() == ["a red box", "<i>two</i>"]
+    assert said.locator("strong").inner_text() == "red"
+    assert said.locator("ol li").inner_text() == "one"
+    assert said.locator("pre").inner_text() == "x = '<b>'"
+    assert said.locator("i, b").count() == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_screen_shows_everything_in_either_light(browser, address, scheme):
     context = browser.new_context(viewport={"width": 360, "height": 640}, color_scheme=scheme)
@@ -199,4 +263,9 @@ def test_a_narrow_screen_shows_everything_in_either_light(browser, address, sche
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#send").is_visible()
+    assert page.locator("#copy-python").is_hidden()
+    page.click("#menu")
+    assert page.locator("#copy-python").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#copy-python").is_hidden()
     context.close()

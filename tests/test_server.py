@@ -149,6 +149,32 @@ def test_structured_output(client):
     assert regex.choices[0].message.content.isdigit()
 
 
+def test_detail_and_sizes_of_one_picture(client):
+    picture = Image.open("examples/sign.png").resize((1008, 756))
+
+    def tokens(detail=None, **limits):
+        (message,) = look(picture=picture, **limits)
+        message["content"][0]["image_url"]["detail"] = detail or "auto"
+        return create(client, [message], max_tokens=1).media[0]["tokens"]
+
+    assert tokens("high") == tokens("auto") == 36 * 27
+    assert tokens("low") <= 512 * 512 / 28**2
+    assert tokens(max_pixels=100 * 784) <= 100
+    with pytest.raises(openai.BadRequestError, match="detail is 'closely'; it must be auto, high or low"):
+        tokens("closely")
+    with pytest.raises(openai.BadRequestError, match="min_pixels is 0"):
+        tokens(min_pixels=0)
+
+
+def test_the_older_tool_format_is_held_to_the_schema_too(client):
+    wish = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
+    answer = create(client, extra_body={"tool_format": "function"}, **wish).choices[0]
+    (call,) = answer.message.tool_calls
+    assert answer.finish_reason == "tool_calls"
+    assert call.function.name == "track"
+    assert set(json.loads(call.function.arguments)) == {"code"}
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "track"}}])
 def test_a_tools_loop(client, choice):
     answer = create(client, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=200)
@@ -209,6 +235,17 @@ def test_responses_stream(client):
     assert kinds[0] == "response.created"
     assert kinds[-1] == "response.completed"
     assert final.output_text == "Bread"
+
+
+def test_responses_hold_to_a_schema_and_tell_probabilities(client):
+    answer = client.responses.parse(model="nano", input=response_input(), text_format=Sign, max_output_tokens=400)
+    assert isinstance(answer.output_parsed, Sign)
+    wish = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    content = client.responses.create(model="nano", input=response_input(), **wish).output[0].content[0]
+    assert "".join(item.token for item in content.logprobs) == content.text == "Bread"
+    assert all(len(item.top_logprobs) == 2 for item in content.logprobs)
+    with pytest.raises(openai.BadRequestError, match="include"):
+        client.responses.create(model="nano", input="Hi", include=["reasoning.encrypted_content"])
 
 
 def test_responses_call_tools(client):

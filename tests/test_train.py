@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import TINY as CONFIG
 from torch.nn import functional as F
 
-from clearsight.config import read_json
+from clearsight.config import PRESETS, read_json
 from clearsight.eval import score, wilson
-from clearsight.inputs import ModelInputs
 from clearsight.model.hub import resolve
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
-from clearsight.train.data import Batch, BatchStream, Mix, batches, encode
-from clearsight.train.loop import Stage, next_token_loss, run_stage
+from clearsight.train import recipe
+from clearsight.train.data import BatchStream, Mix, batches, encode
+from clearsight.train.example import pack
+from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
+from clearsight.train.stage import PARTS, Stage
 from clearsight.train.worlds import draw
 
 MIX = Mix(weights={"word": 0.5, "shapes": 0.5}, form="chat", level_start=0.2, ramp=4)
+
+
+def stage(**changes):
+    return Stage(name="s", mix=MIX, steps=changes.pop("steps", 1), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -27,34 +35,40 @@ def processor():
 
 
 @pytest.mark.parametrize("form", ["chat", "caption"])
-def test_the_packed_loss_is_the_mean_over_supervised_tokens(processor, form):
+def test_the_packed_loss_is_the_sum_over_supervised_tokens(processor, form):
     examples = [encode(draw("word", seed, "train", 0.5), processor, form) for seed in range(3)]
-    batch = Batch(ModelInputs.pack([e[0] for e in examples]), torch.cat([e[1] for e in examples]))
+    batch = pack(examples)
     model = random_model(CONFIG)
     losses = []
     with torch.no_grad():
-        for inputs, supervised in examples:
-            logits = model.logits(model(inputs))
-            targets = torch.where(supervised, inputs.ids, -100)
-            losses.append(F.cross_entropy(logits[:-1], targets[1:], reduction="none")[supervised[1:]])
-        torch.testing.assert_close(next_token_loss(model, batch), torch.cat(losses).mean(), rtol=1e-4, atol=1e-5)
+        for example in examples:
+            logits = model.logits(model(example.inputs))
+            targets = torch.where(example.supervised, example.inputs.ids, -100)
+            losses.append(F.cross_entropy(logits[:-1], targets[1:], reduction="sum"))
+        torch.testing.assert_close(next_token_loss(model, batch), sum(losses), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_answer_is_supervised(processor):
     sample = draw("word", 3, "train")
-    inputs, supervised = encode(sample, processor, "chat")
-    assert processor.tokenizer.decode(inputs.ids[supervised].tolist(), skip_special=False) == (
+    example = encode(sample, processor, "chat")
+    assert processor.tokenizer.decode(example.inputs.ids[example.supervised].tolist(), skip_special=False) == (
         f"{sample.answer}<|im_end|>\n"
     )
 
 
 def test_a_batch_is_a_function_of_its_number(processor):
     stream = BatchStream(processor, MIX, 3, seed=1)
-    later = next(batches(stream, 5, 6, workers=1))
+    later = next(batches(stream, [5], workers=1))
     again = stream[5]
     assert torch.equal(later.inputs.ids, again.inputs.ids)
     assert torch.equal(later.inputs.vision.pixels, again.inputs.vision.pixels)
     assert not torch.equal(stream[4].inputs.ids[:50], again.inputs.ids[:50])
+
+
+def test_the_parts_of_a_batch_hold_its_samples(processor):
+    whole, parts = BatchStream(processor, MIX, 5, seed=1), BatchStream(processor, MIX, 5, seed=1, parts=2)
+    pieces = sorted(piece.tolist() for n in (6, 7) for piece in parts[n].inputs.ids.split(parts[n].inputs.lengths))
+    assert pieces == sorted(piece.tolist() for piece in whole[3].inputs.ids.split(whole[3].inputs.lengths))
 
 
 class Interrupted(Exception):
@@ -74,23 +88,22 @@ class FailingProcessor(Processor):
 
 
 def test_a_run_killed_and_resumed_equals_one_never_killed(processor, tmp_path):
-    stage = Stage(name="s", mix=MIX, steps=6, batch_size=2, warmup=2, checkpoint_every=2, log_every=1)
+    six = stage(steps=6, batch_size=2, warmup=2, checkpoint_every=2, log_every=1)
     whole = random_model(CONFIG).train()
-    run_stage(whole, processor, stage, tmp_path / "whole", workers=0)
+    run_stage(whole, processor, six, tmp_path / "whole", workers=0)
     failing = FailingProcessor(processor.tokenizer, CONFIG, processor.image_settings)
     failing.fail_at = 9  # in the fifth batch, one step after a checkpoint
     with pytest.raises(Interrupted):
-        run_stage(random_model(CONFIG).train(), failing, stage, tmp_path / "cut", workers=0)
+        run_stage(random_model(CONFIG).train(), failing, six, tmp_path / "cut", workers=0)
     resumed = random_model(CONFIG, seed=99).train()
-    run_stage(resumed, processor, stage, tmp_path / "cut", workers=0)
+    run_stage(resumed, processor, six, tmp_path / "cut", workers=0)
     state = resumed.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict().items())
 
 
 def test_training_learns_one_sample_by_heart(processor):
-    inputs, supervised = encode(draw("word", 1, "train", 0.0), processor, "chat")
-    batch, model = Batch(inputs, supervised), random_model(CONFIG).train()
-    optimizers = make_optimizers(model, 4e-3, 0.01)
+    batch, model = encode(draw("word", 1, "train", 0.0), processor, "chat"), random_model(CONFIG).train()
+    optimizers = make_optimizers(model, stage())
     first = next_token_loss(model, batch).item()
     for _ in range(30):
         next_token_loss(model, batch).backward()
@@ -100,18 +113,28 @@ def test_training_learns_one_sample_by_heart(processor):
     assert next_token_loss(model, batch).item() < 0.1 * first
 
 
-def test_every_parameter_has_one_optimizer():
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_every_parameter_has_one_optimizer(optimizer):
     model = random_model(CONFIG)
-    held = [id(p) for o in make_optimizers(model, 1e-3, 0.0) for group in o.param_groups for p in group["params"]]
+    held = [
+        id(p)
+        for o in make_optimizers(model, stage(optimizer=optimizer))
+        for group in o.param_groups
+        for p in group["params"]
+    ]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
 def test_the_schedule_rises_stays_and_falls():
-    rates = [learning_rate(step, 100, 1.0, 10, 0.5) for step in range(100)]
+    shape = stage(steps=100, lr=1.0, warmup=10, decay=0.5)
+    rates = [learning_rate(step, shape) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert rates[10:50] == [1.0] * 40
     assert rates[50:] == sorted(rates[50:], reverse=True)
     assert rates[-1] == pytest.approx(0.02)
+    cosine = [learning_rate(step, replace(shape, schedule="cosine")) for step in range(100)]
+    assert cosine[9:] == sorted(cosine[9:], reverse=True)
+    assert cosine[55] == pytest.approx(0.5)
 
 
 def test_wilson_interval_against_published_values():
@@ -125,3 +148,13 @@ def test_the_shipped_card_is_about_held_out_samples():
     card = read_json(resolve("nano") / "card.json")
     assert {"word", "line", "page", "count", "colour", "shape"} <= card["by_skill"].keys()
     assert all(values["samples"] >= 50 for values in card["by_skill"].values())
+
+
+def test_the_three_stages_freeze_what_the_paper_freezes():
+    pairs = replace(MIX, form="caption")
+    stages = [make(CONFIG, pairs, 50) for make in (recipe.see, recipe.understand)] + [recipe.follow(CONFIG, MIX, 50)]
+    frozen = [{part for part in PARTS if getattr(one.rates, part) == 0} for one in stages]
+    assert frozen == [{"language"}, set(), {"vision"}]
+    assert recipe.peak_rate(PRESETS["7b"]) < recipe.peak_rate(PRESETS["2b"]) < recipe.peak_rate(CONFIG)
+    with pytest.raises(ValueError, match="follow"):
+        recipe.follow(CONFIG, pairs, 50)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clearsight.engine import Constraint
-from clearsight.engine.constraints import GrammarError, Grammars
+from clearsight.engine.constraints import CallForm, GrammarError, Grammars
 from clearsight.messages import MessageError, Tool
-from clearsight.processor.tools import CALL_END, CALL_START
+from clearsight.processor.tools import ARGS, CALL_END, CALL_START, FUNCTION
 
-_MARKS = (CALL_START, CALL_END)
+FORMS = {
+    "hermes": CallForm(CALL_START, lambda name: f'\n{{"name": {json.dumps(name)}, "arguments": ', f"}}\n{CALL_END}"),
+    "function": CallForm(f"{FUNCTION}:", lambda name: f" {name}\n{ARGS}: ", ""),
+}
+"""As `call_text` writes them (facts, 8.5 and 8.6)."""
 
 
 def constraint_for(
@@ -21,16 +26,13 @@ def constraint_for(
     response_format: Mapping[str, Any] | None,
     tool_format: str,
 ) -> Constraint | None:
-    """What the answer must obey, or None for free text. Raises MessageError or GrammarError.
-
-    The older tool format has no closing marks to hold a call to, so there calls stay free.
-    """
+    """What the answer must obey, or None for free text. Raises MessageError or GrammarError."""
     chosen = _chosen(tools, tool_choice)
     schema = _schema_of(response_format)
-    if chosen and tool_format == "hermes":
-        schemas = {tool.name: tool.parameters for tool in chosen}
+    if chosen:
+        schemas = {tool.name: _closed(tool.parameters) for tool in chosen}
         forced = tool_choice not in ("auto", "none")
-        return grammars().tool_calls(schemas, forced=forced, several=several, marks=_MARKS, otherwise=schema)
+        return grammars().tool_calls(schemas, forced=forced, several=several, form=FORMS[tool_format], otherwise=schema)
     if schema is not None:
         return grammars().json_schema(schema)
     if response_format is None or response_format.get("type") == "text":
@@ -63,7 +65,30 @@ def _schema_of(wish: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if not isinstance(schema, Mapping):
         raise GrammarError("a response_format of type json_schema needs a schema")
-    return schema
+    return _closed(schema)
+
+
+_OPEN = frozenset(("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf"))
+_DEPTH = 32  # deeper schemas are refused where they are compiled
+
+
+def _closed(schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """A schema whose objects have the properties it names and, unless it says otherwise, no more.
+
+    JSON Schema would let a model add any others, and a weak one then never comes to the end.
+    """
+    found = dict(schema)
+    if depth == _DEPTH:
+        return found
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(found.get(key), Mapping):
+            inner = found[key].items()
+            found[key] = {name: _closed(item, depth + 1) if isinstance(item, Mapping) else item for name, item in inner}
+    if "properties" in found and not _OPEN & found.keys():
+        found["additionalProperties"] = False
+    if isinstance(found.get("items"), Mapping):
+        found["items"] = _closed(found["items"], depth + 1)
+    return found
 
 
 def _other_format(grammars: Grammars, wish: Mapping[str, Any]) -> Constraint:

@@ -16,12 +16,16 @@ from clearsight.cli.bench import add_bench, bench
 from clearsight.cli.commands import ask, count, info
 from clearsight.cli.conversation import chat
 from clearsight.cli.errors import user_errors
+from clearsight.cli.evaluate import add_eval, evaluate
 from clearsight.cli.live import add_live, live
+from clearsight.cli.mcp import add_mcp, mcp
+from clearsight.cli.merge import add_merge, merge
 from clearsight.cli.operate import add_operate, operate
 from clearsight.cli.options import Parser, add_ask, add_chat, add_count, add_info
 from clearsight.cli.output import complain
 from clearsight.cli.quantize import add_quantize, quantize
 from clearsight.cli.serve import add_serve, serve
+from clearsight.cli.train import add_train, train
 
 
 class Command(NamedTuple):
@@ -38,8 +42,12 @@ COMMANDS = {
     "live": Command("watch a camera, screen, stream or file and answer meanwhile", add_live, live),
     "serve": Command("serve an OpenAI-compatible API and a page to talk to pictures and videos", add_serve, serve),
     "operate": Command("do a task in a browser or on an Android device, watched and recorded", add_operate, operate),
+    "eval": Command("measure what a model sees, on pictures that training never shows", add_eval, evaluate),
+    "train": Command("fine-tune a model on your own data, or check the data", add_train, train),
+    "merge": Command("fold an adapter into its model's weights", add_merge, merge),
     "bench": Command("measure this engine beside other runtimes and the machine's own limits", add_bench, bench),
     "quantize": Command("save a model with packed 8 or 4 bit weights, which loads in seconds", add_quantize, quantize),
+    "mcp": Command("offer looking at pictures, videos and pages to assistants, over MCP", add_mcp, mcp),
     "info": Command("say what a model is, needs and can do", add_info, info),
 }
 

@@ -25,7 +25,7 @@ from clearsight.cli.output import bar
 if TYPE_CHECKING:
     import httpx
 
-URLS = ("/v1/chat/completions", "/v1/completions")
+URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 _ANSWERS = 128  # to one request: 16 plain prompts, 8 answers to each
 
 
@@ -141,7 +141,10 @@ class Results:
         self._count(result)
 
     def _read(self, line: bytes, known: dict[str, int], place: str) -> None:
-        result = _object(line, place)
+        try:
+            result = _object(line, place)
+        except UsageError as error:
+            raise UsageError(f"{error}; name another file") from error
         name, response = result.get("custom_id"), result.get("response")
         if not isinstance(response, dict) or not isinstance(response.get("status_code"), int):
             raise UsageError(f"{place}: it is not a result; name another file")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clearsight.cli.drawing import check_drawing, draw_reply
 from clearsight.cli.options import (
     DEFAULT_MODEL,
     KEY_VARIABLE,
@@ -31,17 +33,23 @@ def ask(args: argparse.Namespace) -> int:
     if os.path.isfile(question):
         raise UsageError(f"the question is missing: the last argument {question!r} is a file")
     messages = [*system_turn(args), user_turn(args, pictures, [question])]
+    # Boxes belong to pictures; what was given may be a video.
+    drawable = [part["image"] for part in messages[-1]["content"] if part["type"] == "image"]
+    if args.draw is not None:
+        check_drawing(args.draw, drawable)
     check(args, messages)
-    answering = open_answering(args)
-    stream = answering.start(messages)
-    if args.json:
-        show_json({"model": answering.model, **_reply_data(stream.reply)})
-        return 0
-    note_answering(args, answering)
-    note_videos(stream)
-    for piece in stream:
-        show(piece)
-    show_end(stream.reply)
+    with open_answering(args) as answering:
+        stream = answering.start(messages)
+        if args.json:
+            show_json({"model": answering.model, **_reply_data(stream.reply)})
+        else:
+            note_answering(args, answering)
+            note_videos(stream)
+            for piece in stream:
+                show(piece)
+            show_end(stream.reply)
+    if args.draw is not None:
+        draw_reply(args.draw, drawable, stream.reply)
     return 0
 
 
@@ -56,7 +64,7 @@ def count(args: argparse.Namespace) -> int:
     counted = processor.count(messages, add_vision_id=args.label_pictures)
     context = processor.config.text.max_positions
     if args.json:
-        media = [asdict(use) for use in counted.media]
+        media = [use.data() for use in counted.media]
         show_json({"model": args.model, "tokens": counted.tokens, "context": context, "media": media})
         return 0
     for use in counted.media:
@@ -128,22 +136,26 @@ class Answering(NamedTuple):
     start: Callable[[Sequence[dict[str, Any]]], Stream | RemoteStream]
 
 
-def open_answering(args: argparse.Namespace) -> Answering:
+@contextlib.contextmanager
+def open_answering(args: argparse.Namespace) -> Iterator[Answering]:
     """Load the model or greet the server that the arguments name."""
     vision_id = args.label_pictures
+    if args.server is not None and args.adapter is not None:
+        raise UsageError("--adapter is for models loaded here; a server offers its adapters as models")
     if args.server is not None:
         from clearsight.cli.remote import RemoteModel
 
-        remote = RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model)
         wishes = sampling_wishes(args)
-        return Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
+        with RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model) as remote:
+            yield Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
+        return
     args.model = args.model or DEFAULT_MODEL
-    vlm = load(args)
+    adapters = {} if args.adapter is None else {args.adapter: args.adapter}
+    vlm = load(args, adapters=adapters)
     sampling = sampling_params(args, vlm.default_sampling)
     reading = FrameBar()
-    return Answering(
-        vlm.name, lambda messages: vlm.stream(messages, sampling, add_vision_id=vision_id, progress=reading.show)
-    )
+    options = {"add_vision_id": vision_id, "progress": reading.show, "adapter": args.adapter}
+    yield Answering(vlm.name, lambda messages: vlm.stream(messages, sampling, **options))
 
 
 def note_answering(args: argparse.Namespace, answering: Answering) -> None:
@@ -180,7 +192,8 @@ def _reply_data(reply: Reply) -> dict[str, Any]:
         "text": reply.text,
         "finish_reason": reply.finish_reason,
         "usage": {**asdict(reply.usage), "total_tokens": reply.usage.total_tokens},
-        "media": [asdict(use) for use in reply.media],
+        "media": [use.data() for use in reply.media],
+        "annotations": [asdict(note) for note in reply.annotations],
     }
 
 

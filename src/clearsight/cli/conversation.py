@@ -21,9 +21,9 @@ CHAT_HELP = """\
 
 def chat(args: argparse.Namespace) -> int:
     check(args, [user_turn(args, args.pictures, [])])
-    answering = open_answering(args)
-    note_answering(args, answering)
-    return _Chat(args, answering).run()
+    with open_answering(args) as answering:
+        note_answering(args, answering)
+        return _Chat(args, answering).run()
 
 
 class _Chat:

@@ -10,11 +10,14 @@ def user_errors() -> tuple[type[Exception], ...]:
     from clearsight.agent.screen.environment import ScreenGone
     from clearsight.cli.remote import RemoteError
     from clearsight.config import ConfigError
+    from clearsight.live import LiveFull, QuestionTooLong
+    from clearsight.live.sources import SourceError
     from clearsight.media import MediaError
     from clearsight.messages import MessageError
     from clearsight.model.hub import ModelNotFound
     from clearsight.model.weights import WeightsError
     from clearsight.processor import PromptTooLong, TokenizerError
+    from clearsight.train.errors import TrainingError
 
-    outside = UsageError, RemoteError, ScreenGone, MediaError, MessageError
-    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError
+    outside = UsageError, RemoteError, ScreenGone, SourceError, MediaError, MessageError, LiveFull, QuestionTooLong
+    return *outside, ConfigError, ModelNotFound, WeightsError, PromptTooLong, TokenizerError, TrainingError

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from clearsight.cli.commands import load
+from clearsight.cli.errors import user_errors
 from clearsight.cli.options import UsageError, add_sampling, add_weights, sampling_params
 from clearsight.cli.output import complain, note_nano, show, show_end
 
@@ -69,14 +71,14 @@ def live(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     vlm = load(args)
-    params = sampling_params(args, vlm.default_sampling)
     note_nano(args.model)
+    watching = _Watching(args, source, settings, sampling_params(args, vlm.default_sampling))
     try:
-        watching = _Watching(args, source, settings, params)
-        with Live(vlm, settings, watching.spoken) as session:
-            return watching.run(session)
+        session = Live(vlm, settings, watching.spoken)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    with session:
+        return watching.run(session)
 
 
 class _Watching:
@@ -93,6 +95,7 @@ class _Watching:
         self.ended = False
         self.failure: Exception | None = None
         self.printing = threading.Lock()
+        self.heard: deque[str] = deque()
         self.exit_code = 0
 
     def run(self, session: Live) -> int:
@@ -117,8 +120,18 @@ class _Watching:
         return self.exit_code
 
     def spoken(self, event: Spoken) -> None:
-        with self.printing:
-            show(f"[{_stamp(event.time)}] ({event.number}) {event.instruction} {event.text}\n")
+        """Called by the thread that answers, which must not wait here for its own answer to be printed."""
+        self.heard.append(f"[{_stamp(event.time)}] ({event.number}) {event.instruction} {event.text}\n")
+        self._show_heard()
+
+    def _show_heard(self) -> None:
+        """Print what instructions had to say, now or as soon as the answer being printed has ended."""
+        while self.heard and self.printing.acquire(blocking=False):
+            try:
+                while self.heard:
+                    show(self.heard.popleft())
+            finally:
+                self.printing.release()
 
     def _read(self, session: Live) -> None:
         from clearsight.live import LiveClosed
@@ -149,7 +162,7 @@ class _Watching:
                 return
             try:
                 self._handle(session, line)
-            except ValueError as error:
+            except user_errors() as error:
                 complain(error)
                 self.exit_code = 0 if self.interactive else 2
 
@@ -175,7 +188,11 @@ class _Watching:
     def _stand(self, session: Live, text: str, when: str) -> None:
         from clearsight.live import Standing
 
-        number = session.watch(Standing(instruction=text, when=when, agree=self.args.agree))
+        try:
+            standing = Standing(instruction=text, when=when, agree=self.args.agree)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        number = session.watch(standing)
         if self.interactive:
             print(f"(instruction {number} stands)", file=sys.stderr)
 
@@ -199,6 +216,7 @@ class _Watching:
             except KeyboardInterrupt:
                 answer.close()
                 print("\n(stopped)", file=sys.stderr)
+        self._show_heard()
 
     def _summary(self, session: Live) -> None:
         stats = session.stats()

@@ -54,7 +54,10 @@ _VIDEO: dict[str, tuple[type, str]] = {
 def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="FILE... QUESTION", help="pictures and videos, then the question")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    parser.add_argument("--draw", metavar="OUT.png",
+                        help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -63,6 +66,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
+    _add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -100,6 +104,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_adapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapter", metavar="DIR", help="use this LoRA adapter, as `clearsight train` or PEFT write it"
+    )
+
+
 def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", metavar="URL", help="ask this OpenAI-compatible server; no model is loaded here")
     parser.add_argument("--key", metavar="KEY", help=f"the server's API key (also: {KEY_VARIABLE})")
@@ -134,7 +144,7 @@ def user_turn(args: argparse.Namespace, media: Sequence[str], texts: Sequence[st
     parts: list[dict[str, Any]] = []
     for source in media:
         kind, names = ("video", (*_AREAS, *_VIDEO)) if looks_like_video(source) else ("image", _AREAS)
-        wishes = {name: value for name in names if (value := getattr(args, name)) not in (None, False)}
+        wishes = {name: value for name in names if (value := getattr(args, name)) is not None and value is not False}
         parts.append({"type": kind, kind: source, **wishes})
     return {"role": "user", "content": parts + [{"type": "text", "text": text} for text in texts]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import mimetypes
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,18 @@ class RemoteModel:
             raise RemoteError(f"the server's address must begin with http:// or https://, not {address!r}")
         self.address = address.rstrip("/").removesuffix("/v1")
         self._client = httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=_TIMEOUT)
-        self.name = self._first_model() if name is None else name
+        self._name = name
+
+    def __enter__(self) -> RemoteModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What the server calls the model. Raises RemoteError."""
+        return self._first_model() if self._name is None else self._name
 
     def stream(
         self, messages: Iterable[Mapping[str, Any]], sampling: Mapping[str, Any], *, add_vision_id: bool = False

@@ -9,6 +9,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,16 @@ _LIMITS = LLParserLimits(
     max_lexer_states=50_000,
     max_grammar_size=50_000,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """How a call is written: an opening mark, what `name` makes of the tool's name, its arguments, the closing."""
+
+    opening: str
+    name: Callable[[str], str]
+    closing: str
+
 
 Encode = Callable[[str], list[int]]
 
@@ -95,16 +106,16 @@ class Grammars:
         *,
         forced: bool,
         several: bool,
-        marks: tuple[str, str],
+        form: CallForm,
         otherwise: Mapping[str, Any] | None = None,
     ) -> GrammarConstraint:
-        """Calls of `tools` (name: schema of the arguments) between `marks`.
+        """Calls of `tools` (name: schema of the arguments) written in `form`.
 
         forced: nothing but calls. Otherwise text is free until a call begins, or JSON of the schema `otherwise` stands
         in place of calls. several: more than one call may follow.
         """
-        opening, closing = marks
-        bodies = [_call_body(name, schema, closing) for name, schema in tools.items()]
+        opening = form.opening
+        bodies = [_call_body(name, schema, form) for name, schema in tools.items()]
         rules = [f"body_{index}: {body}" for index, body in enumerate(bodies)]
         rules.append("body: " + " | ".join(f"body_{index}" for index in range(len(bodies))))
         if forced or otherwise is not None:
@@ -154,10 +165,11 @@ class GrammarConstraint:
         self._matcher.consume_token(token)
 
 
-def _call_body(name: str, schema: Mapping[str, Any], closing: str) -> str:
+def _call_body(name: str, schema: Mapping[str, Any], form: CallForm) -> str:
     """What follows the opening mark of a call."""
-    head, end = f'\n{{"name": {json.dumps(name)}, "arguments": ', f"}}\n{closing}"
-    return f"{json.dumps(head)} %json {json.dumps(_checked(schema))} {json.dumps(end)}"
+    before, after = form.name(name), form.closing
+    ending = f" {json.dumps(after)}" if after else ""
+    return f"{json.dumps(before)} %json {json.dumps(_checked(schema))}{ending}"
 
 
 def _schema_grammar(schema: Mapping[str, Any]) -> str:

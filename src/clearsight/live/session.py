@@ -126,12 +126,16 @@ class Session:
         reader = AnswerReader(self.vlm.processor.tokenizer, prepared, params)
         return Stream(self._answer(asked, params), prepared, reader)
 
-    def chance_of_yes(self, question: str) -> float:
-        """Probability of yes against no as the answer's first word; the session is left as it was."""
+    def next_token(self, question: str) -> Tensor:
+        """Scores (V,) of the first token of an answer to `question`; the session is left as it was."""
         try:
-            return _yes(self._scores(self._fork(question)), *self._yes_and_no())
+            return self._scores(self._fork(question))
         finally:
             self.cache.truncate(len(self.timeline))
+
+    def chance_of_yes(self, question: str) -> float:
+        """Probability of yes against no as the answer's first word; the session is left as it was."""
+        return _yes(self.next_token(question), *self._yes_and_no())
 
     def short_answer(self, question: str) -> str:
         """The likeliest answer, cut at its first line or after some tokens; the session is left as it was."""

@@ -6,6 +6,7 @@ where a key frame stands in between, and frames that no other frame refers to ar
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ FORMATS = "mov,matroska,avi,flv,asf,mpegts,mpeg,ogg,mpegvideo,h264,hevc,ivf,mxf,
 _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "enable_drefs": "0"}
 
 _BLIND_GAP = 12.0  # seconds; key frames usually stand closer together, where a file has no index that says so
+_DECODED_BEFORE = (
+    0.1  # seconds; an index may tell when a key frame is decoded, which is a few frames before it is shown
+)
 _STAMP_ERROR = 0.002  # seconds; times are rounded to the stream's own unit, often a millisecond
 _SHORTFALL = 0.05  # share of the declared duration that may be missing at the end, as many writers round it up
 _SHORTFALL_SECONDS = 1.0
@@ -42,7 +46,7 @@ class _Film:
         self.container = container
         self.stream = _picture_stream(container)
         self.stream.thread_type = "AUTO"
-        self.stream.codec_context.thread_count = _MOST_THREADS
+        self.stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
         self.unit = self.stream.time_base or Fraction(1, 90_000)
         self.start = (self.stream.start_time or 0) * self.unit
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
@@ -68,7 +72,7 @@ class _Film:
 
     def seek(self, time: float) -> None:
         """To the key frame at or before `time`."""
-        self.container.seek(int((Fraction(time) + self.start) / self.unit), backward=True, stream=self.stream)
+        self.container.seek(round((Fraction(time) + self.start) / self.unit), backward=True, stream=self.stream)
 
     def key_times(self) -> list[float]:
         """When the key frames are shown, as far as the file has an index."""
@@ -165,14 +169,15 @@ def film_frames(file: IO[bytes], header: FilmHeader, times: Sequence[float]) -> 
         coming = next(frames, None)
         for time in times:
             until = time + min(_STAMP_ERROR, 0.5 / header.fps)
-            if coming is not None and (key := _key_worth_seeking(keys, coming[0], until)) is not None:
-                frames, landed = _landed(film, key, until, times, keys)
-                # Some files seek badly; what would be decoded again or lies too late is left.
-                if landed is not None and coming[0] < landed[0] <= until:
-                    shown, coming = None, landed
-                else:
-                    frames, shown, coming = _again(film, times)
+            if coming is not None and _worth_seeking(keys, coming[0], until):
+                frames, landed = _landed(film, until, times)
+                # Some files seek badly: where it leads past the frame, or gains nothing, it was the last time.
+                if landed is None or landed[0] > until:
+                    frames, landed = _again(film, times)
                     keys = [0.0]
+                elif landed[0] <= coming[0]:
+                    keys = [0.0]
+                shown, coming = None, landed
             while coming is not None and (shown is None or coming[0] <= until):
                 shown, coming = coming, next(frames, None)
             if shown is None:
@@ -182,39 +187,40 @@ def film_frames(file: IO[bytes], header: FilmHeader, times: Sequence[float]) -> 
             yield _upright(shown[1])
 
 
-def _key_worth_seeking(keys: Sequence[float], reached: float, until: float) -> float | None:
-    """Where decoding should go on for the frame shown at `until`, or None to read on from what is `reached`."""
+def _worth_seeking(keys: Sequence[float], reached: float, until: float) -> bool:
+    """Whether a key frame stands between what is `reached` and the frame shown at `until`."""
     if not keys:
-        return until if until - reached > _BLIND_GAP else None
-    place = bisect_right(keys, until)
-    return keys[place - 1] if place and keys[place - 1] > reached else None
+        return until - reached > _BLIND_GAP
+    place = bisect_right(keys, until - _DECODED_BEFORE)
+    return place > 0 and keys[place - 1] > reached + _DECODED_BEFORE
 
 
 Landed = tuple[Iterator[tuple[float, VideoFrame]], "tuple[float, VideoFrame] | None"]
 
 
-def _landed(film: _Film, key: float, until: float, times: Sequence[float], keys: Sequence[float]) -> Landed:
-    """Frames from `key` on, and the first. An index may tell when a frame is decoded, which is before it is shown; then
-    the key frame before is the right one."""
-    for _ in range(2):
+def _landed(film: _Film, until: float, times: Sequence[float]) -> Landed:
+    """Frames from the last key frame on that is shown by `until`, and the first of them.
+
+    Some files are sought by when a frame is decoded, which is before it is shown: then one step further back is right.
+    """
+    frames: Iterator[tuple[float, VideoFrame]] = iter(())
+    for back in (0.0, 1.0):
         try:
-            film.seek(key)
+            film.seek(max(0.0, until - back))
         except av.error.FFmpegError:
             return iter(()), None
         frames = film.frames(times)
         first = next(frames, None)
         if first is None or first[0] <= until:
-            break
-        place = bisect_right(keys, key - _STAMP_ERROR) if keys else 0
-        key = keys[place - 1] if place else max(0.0, key - _BLIND_GAP)
+            return frames, first
     return frames, first
 
 
-def _again(film: _Film, times: Sequence[float]) -> tuple[Any, None, tuple[float, VideoFrame] | None]:
+def _again(film: _Film, times: Sequence[float]) -> Landed:
     """From the beginning, for files in which seeking fails."""
     film.container.seek(0)
     frames = film.frames(times)
-    return frames, None, next(frames, None)
+    return frames, next(frames, None)
 
 
 def _check_end(header: FilmHeader, time: float, shown: tuple[float, VideoFrame]) -> None:

@@ -79,10 +79,16 @@ class Sandbox:
         self, name: str, file: IO[bytes], header: FilmHeader, times: Sequence[float], size: tuple[int, int] | None
     ) -> Iterator[Image.Image]:
         """The RGB frames shown at `times` (rising), resized to `size` (height, width) if given. Raises MediaError."""
+        if not times:
+            return
+        wish = {"job": "frames", "header": header, "times": list(times), "size": size}
         with self._job(name, self._limits.decode_seconds) as job:
-            wish = {"job": "frames", "header": header, "times": list(times), "size": size}
-            for index in range(len(times)):
-                yield job.image(wish if index == 0 else None, b"", file.fileno())
+            image = job.image(wish, b"", file.fileno())
+            for _ in times[1:]:
+                yield image
+                image = job.image(None)
+        # The last comes when the worker is free again: few readers ask for one more to see the end.
+        yield image
 
     def close(self) -> None:
         """End the workers that are idle; one that is asked again starts anew."""
@@ -121,7 +127,7 @@ class _Job:
         self._deadline = time.monotonic() + seconds
         self.refused = False
 
-    def image(self, job: dict[str, Any] | None, body: bytes, file: int | None = None) -> Image.Image:
+    def image(self, job: dict[str, Any] | None, body: bytes = b"", file: int | None = None) -> Image.Image:
         answer, data = self.ask(job, body, file)
         return Image.frombytes("RGB", tuple(answer["size"]), data)
 

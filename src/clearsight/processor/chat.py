@@ -15,6 +15,7 @@ from clearsight.processor.tools import RESULT, RETURN, announce, call_text
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
+END_OF_TEXT = "<|endoftext|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
@@ -67,6 +68,18 @@ def chat_spans(
     if add_generation_prompt and not open_turn:
         yield Special(IM_START), False
         yield "assistant\n", False
+
+
+def document_spans(parts: Iterable[Part]) -> Iterator[Span]:
+    """Texts and media without chat format, closed by the end of text; all but the media is supervised (facts, 7.2)."""
+    for part in parts:
+        if isinstance(part, Text):
+            yield part.text, True
+        elif isinstance(part, (Image, Video)):
+            yield Special(VISION_START), False
+            yield part, False
+            yield Special(VISION_END), False
+    yield Special(END_OF_TEXT), True
 
 
 _Turn = tuple[str, list[tuple[Part, bool]], bool]

@@ -50,9 +50,10 @@ class ClipReader:
                 kept.append(frame)
             if progress is not None:
                 progress(clip.header.name, done, total)
+            # Before the last is handed out: few readers ask for one more to see the end.
+            if key is not None and done == total:
+                self._put(key, kept)
             yield frame
-        if key is not None:
-            self._put(key, kept)
 
     def _get(self, key: Key | None) -> list[Frame] | None:
         with self._lock:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ from torch import Tensor
 from clearsight.config import NANO, PRESETS, ConfigError, ModelConfig, read_json
 from clearsight.inputs import Grid, ModelInputs, VisionPatches
 from clearsight.media import DEFAULT_LIMITS, MediaLimits, Picture, Sandbox, open_picture, open_video
-from clearsight.messages import Image, MessageLike, Tool, Video, parse_messages, parse_tools
-from clearsight.processor.chat import EncodedChat, Span, chat_spans, encode
+from clearsight.messages import Image, MessageLike, Part, Text, Tool, Video, parse_messages, parse_tools
+from clearsight.processor.chat import EncodedChat, Span, chat_spans, document_spans, encode
 from clearsight.processor.clips import ClipReader, Progress
 from clearsight.processor.image import ImageSettings, plan_image
 from clearsight.processor.patches import clip_patches, image_patches
@@ -60,6 +60,14 @@ class MediaUse:
     times: tuple[float, ...] | None = None
     duration: float | None = None
     note: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = asdict(self)
+        return found if self.kind == "video" else {key: found[key] for key in found if key not in _OF_VIDEOS}
+
+
+_OF_VIDEOS = ("times", "duration", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +200,22 @@ class Processor:
 
         picture: any image source (see `Image`). The text and the end of text are supervised.
         """
-        tokens, patches = self.config.tokens, self._patches(self._planned(Image(picture)), b"", None)
-        pads = [tokens.image_pad] * patches.grids[0].tokens(self.config.vision.merge_size)
-        head = [tokens.vision_start, *pads, tokens.vision_end]
-        tail = [*self.tokenizer.encode(text), tokens.end_of_text]
-        learned = [False] * len(head) + [True] * len(tail)
-        chat = EncodedChat(head + tail, learned, [(1, patches.grids[0])])
-        return self._inputs(chat, [patches]), torch.tensor(learned)
+        return self.document_inputs([Image(picture), Text(text)])
+
+    def document_inputs(self, parts: Iterable[Part]) -> tuple[ModelInputs, Tensor]:
+        """Texts and media as they follow each other, without chat format, and the (T,) bool mask of supervised tokens.
+
+        All text and the end of text are supervised, but for the first token: nothing comes before it.
+        """
+        plan = self._plan_spans(document_spans(parts), answer=False)
+        plan.chat.supervised[0] = False
+        patches = [self._patches(medium, b"", None) for medium in plan.media_plans]
+        return self._inputs(plan.chat, patches), torch.tensor(plan.chat.supervised)
+
+    def count_document(self, parts: Iterable[Part]) -> Count:
+        """The tokens and media that `document_inputs` would use, read from headers."""
+        plan = self._plan_spans(document_spans(parts), answer=False)
+        return Count(len(plan.chat.ids), plan.media)
 
     def _plan(
         self,
@@ -215,10 +232,14 @@ class Processor:
             tools=parse_tools(tools),
             tool_format=check_format(tool_format),
         )
-        spans = list(turns)
+        return self._plan_spans(turns, add_generation_prompt)
+
+    def _plan_spans(self, content: Iterable[Span], answer: bool) -> _Plan:
+        """answer: whether one is to follow, which needs room beside videos."""
+        spans = list(content)
         media = [self._planned(item) for item, _ in spans if isinstance(item, (Image, Video))]
         if any(medium.plan for medium in media):
-            self._fit(media, spans, add_generation_prompt)
+            self._fit(media, spans, answer)
         grids = iter(medium.grid for medium in media)
         chat = encode(spans, self.tokenizer, lambda _: next(grids), self.config.vision.merge_size)
         return _Plan(chat, media, tuple(map(self._use, media)))

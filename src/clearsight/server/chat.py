@@ -16,20 +16,23 @@ from starlette.types import Receive, Scope, Send
 from clearsight.answer import Delta
 from clearsight.server import render, translate
 from clearsight.server.errors import ApiError, error_body
-from clearsight.server.schema import ChatRequest, Generated
+from clearsight.server.schema import ChatRequest
 from clearsight.server.service import Service
 from clearsight.vlm import Turn
+
+STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or as events", "content": {"application/json": {}, "text/event-stream": {}}}
+}
 
 
 def chat_routes(service: Service) -> APIRouter:
     """The route of conversations."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions", responses=STREAMS)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with pictures, as one body or as a stream of server-sent events."""
-        adapter = service.check_model(body.model)
-        check_n(service, body)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
 
         def start() -> list[Turn]:
@@ -50,11 +53,6 @@ def chat_routes(service: Service) -> APIRouter:
             return JSONResponse(render.chat_completion(opening, replies, bool(body.logprobs)))
 
     return router
-
-
-def check_n(service: Service, body: Generated) -> None:
-    if (body.n or 1) > service.settings.max_n:
-        raise ApiError(400, f"n is {body.n}; the limit is {service.settings.max_n}", param="n")
 
 
 class _Held(StreamingResponse):

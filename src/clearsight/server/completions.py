@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.server import render, translate
-from clearsight.server.chat import answers, check_n, head, merged, streaming
+from clearsight.server.chat import STREAMS, answers, head, merged, streaming
 from clearsight.server.schema import CompletionRequest
 from clearsight.server.service import Service
 from clearsight.vlm import Turn
@@ -21,11 +21,10 @@ def completion_routes(service: Service) -> APIRouter:
     """The route of plain text."""
     router = APIRouter()
 
-    @router.post("/v1/completions")
+    @router.post("/v1/completions", responses=STREAMS)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue plain text."""
-        adapter = service.check_model(body.model)
-        check_n(service, body)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
 
         def start() -> list[Turn]:

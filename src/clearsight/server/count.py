@@ -26,8 +26,7 @@ def count_routes(service: Service) -> APIRouter:
                 add_vision_id=body.add_vision_id,
             )
 
-        if body.model is not None:
-            service.check_model(body.model)
+        service.check(body)
         async with service.admitted():
             counted = await service.prepare(look)
         engine = service.vlm.engine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from clearsight.answer import Delta, Reply, TokenLogprob, Usage
@@ -38,7 +37,7 @@ def annotation(item: Annotation) -> dict[str, Any]:
 
 
 def media(uses: Sequence[MediaUse]) -> list[dict[str, Any]]:
-    return [asdict(use) for use in uses]
+    return [use.data() for use in uses]
 
 
 def tool_call(call: ToolCall) -> dict[str, Any]:

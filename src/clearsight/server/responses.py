@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from clearsight.answer import Reply
 from clearsight.messages import ToolCall
 from clearsight.server import render, translate
-from clearsight.server.chat import streaming
+from clearsight.server.chat import STREAMS, streaming
 from clearsight.server.errors import ApiError
 from clearsight.server.schema import ResponsesRequest
 from clearsight.server.service import Service
@@ -28,10 +28,10 @@ def response_routes(service: Service) -> APIRouter:
     router = APIRouter()
     store = ResponseStore(service.settings.stored_responses, service.settings.stored_bytes)
 
-    @router.post("/v1/responses")
+    @router.post("/v1/responses", responses=STREAMS)
     async def create(body: ResponsesRequest, request: Request) -> Response:
         """Answer `input`, after the conversation of `previous_response_id` if given."""
-        adapter = service.check_model(body.model)
+        adapter = service.check(body)
         salt: bytes = request.state.salt
         earlier = _earlier(store, salt, body.previous_response_id)
         messages: list[dict[str, Any]] = []
@@ -139,7 +139,8 @@ def _output(reply: Reply) -> list[dict[str, Any]]:
 
 def _message(reply: Reply, name: str | None = None) -> dict[str, Any]:
     notes = [render.annotation(item) for item in reply.annotations]
-    content = [{"type": "output_text", "text": reply.text, "annotations": notes, "logprobs": []}]
+    logprobs = [render.token_logprob(item) for item in reply.logprobs]
+    content = [{"type": "output_text", "text": reply.text, "annotations": notes, "logprobs": logprobs}]
     return {**_item("message", name), "role": "assistant", "content": content}
 
 

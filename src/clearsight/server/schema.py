@@ -90,7 +90,7 @@ class ResponsesRequest(Sampled):
     text: Json | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     truncation: Literal["disabled"] | None = None
-    include: list[str] | None = None
+    include: list[Literal["message.output_text.logprobs"]] | None = None
     reasoning: Json | None = None
     background: Literal[False] | None = None
     stream_options: Json | None = None
@@ -100,3 +100,22 @@ class CountRequest(ChatRequest):
     """A chat request as it would be sent; what does not change its cost is checked and left aside."""
 
     model: Name | None = None  # type: ignore[assignment]  # there is but one to count for
+
+
+_TEXTS = ("messages", "tools", "prompt", "input", "instructions", "response_format", "text")
+_MEDIA = frozenset(("image_url", "video_url", "image", "video", "file_data"))
+
+
+def text_length(body: Sampled) -> int:
+    """Characters of everything in a request that is text, which is all but its media."""
+    length, rest = 0, [getattr(body, name, None) for name in _TEXTS]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str):
+            length += len(item)
+        elif isinstance(item, list):
+            rest += item
+        elif isinstance(item, dict):
+            length += sum(map(len, item))
+            rest += [value for key, value in item.items() if key not in _MEDIA]
+    return length

@@ -15,6 +15,7 @@ from clearsight.answer import Delta
 from clearsight.engine import AsyncEngine
 from clearsight.server.errors import ApiError, from_exception
 from clearsight.server.metrics import Metrics
+from clearsight.server.schema import Sampled, text_length
 from clearsight.server.settings import ServerSettings
 from clearsight.vlm import VLM, Turn
 
@@ -55,6 +56,18 @@ class Service:
             raise ApiError(404, f"the model {name!r} is not served here; the models are {known}",
                            param="model", code="model_not_found")  # fmt: skip
         return models[name]
+
+    def check(self, body: Sampled) -> str | None:
+        """Refuses what can be refused without any work, by ApiError. Returns the adapter that is asked for, if any."""
+        adapter = None if body.model is None else self.check_model(body.model)
+        n, most = getattr(body, "n", None) or 1, self.settings.max_n
+        if n > most:
+            raise ApiError(400, f"n is {n}; the limit is {most}", param="n")
+        length, limit = text_length(body), self.settings.max_text
+        if length > limit:
+            message = f"the request has {length} characters of text; the limit is {limit}"
+            raise ApiError(400, message, code="context_length_exceeded")
+        return adapter
 
     @contextlib.asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:

@@ -16,8 +16,9 @@ class ServerSettings:
     max_body_bytes, body_seconds: of one request, and the time to send it. header_seconds: to send what stands before
     it. send_seconds: for which a client may stop reading its answer. max_in_flight: requests being prepared or
     answered; more are told to come back. preparing: threads that read and decode pictures. max_remote: addresses to
-    fetch in one request. max_tokens, max_n: of one answer, answers to one request. stored_responses, stored_bytes:
-    what /v1/responses remembers. grace_seconds: for answers under way when the server stops.
+    fetch in one request. max_text: characters of one request beside its pictures. max_tokens, max_n: of one answer,
+    answers to one request. stored_responses, stored_bytes: what /v1/responses remembers. grace_seconds: for answers
+    under way when the server stops.
 
     live_sessions: at once on /v1/realtime. live_budget_tokens: most that one remembers. live_frame_bytes,
     live_frames_per_second: of the frames it is sent. live_idle_seconds: for which a client may be silent.
@@ -36,6 +37,7 @@ class ServerSettings:
     max_messages: int = 512
     max_parts: int = 256
     max_remote: int = 8
+    max_text: int = 1_000_000
     max_tokens: int = 16_384
     default_max_tokens: int = 512
     max_n: int = 8

@@ -25,6 +25,8 @@ def sampling(request: Sampled, default: SamplingParams, settings: ServerSettings
         wanted = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, **wanted}
     if isinstance(request, Generated):
         wanted |= _generated(request)
+    if isinstance(request, ResponsesRequest) and (request.include or request.top_logprobs):
+        wanted["logprobs"] = request.top_logprobs or 0
     limit = _max_tokens(request)
     if limit is not None and limit > settings.max_tokens:
         raise ApiError(400, f"max_tokens is {limit}; the limit here is {settings.max_tokens}", param="max_tokens")

@@ -1,17 +1,20 @@
-"""Drawn samples as packed batches. Batch i is a pure function of (recipe, i), so a resumed run repeats nothing."""
+"""What is trained on, by number: drawn worlds or a user's data, handed over by worker processes.
+
+Batch n of a stream is a pure function of n, so a resumed run repeats nothing and leaves nothing out.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from clearsight.inputs import ModelInputs
 from clearsight.processor import Processor
+from clearsight.train.example import Example, check_form, pack
 from clearsight.train.worlds import Sample, draw
 
 
@@ -29,75 +32,69 @@ class Mix:
     ramp: int = 1
 
     def __post_init__(self) -> None:
-        if self.form not in ("caption", "chat"):
-            raise ValueError(f"form is {self.form!r}; it must be 'caption' or 'chat'")
+        check_form(self.form)
 
     def level(self, index: int) -> float:
         return self.level_start + (self.level_end - self.level_start) * min(1.0, index / self.ramp)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Packed sequences and which of their tokens are learned: supervised is (T,) bool."""
+class Stream(Protocol):
+    """Batches by number. identity: differs for streams that differ."""
 
-    inputs: ModelInputs
-    supervised: Tensor
+    @property
+    def identity(self) -> str: ...
+    def __getitem__(self, number: int, /) -> Example: ...
 
 
-def encode(sample: Sample, processor: Processor, form: str) -> tuple[ModelInputs, Tensor]:
+def encode(sample: Sample, processor: Processor, form: str) -> Example:
     """One sample as model inputs with its supervised tokens marked.
 
     form "caption": the only picture and the words of the judged turn; "chat": the whole conversation.
     """
     if form == "caption":
-        return processor.caption_inputs(sample.picture, sample.answer)
+        return Example(*processor.caption_inputs(sample.picture, sample.answer))
     prepared = processor.prepare(sample.messages, add_generation_prompt=False, tools=sample.tools)
-    return prepared.inputs, prepared.supervised
+    return Example(prepared.inputs, prepared.supervised)
 
 
-class BatchStream(Dataset[Batch]):
-    """Batches by number, drawn where they are asked for (in the loader's worker processes).
+class BatchStream:
+    """Batches of `batch_size` samples, drawn where they are asked for, each divided in `parts` smaller ones.
 
-    `part` is (rank, size): of `size` processes that share every batch, number `rank` draws each size-th sample.
+    Batch b is numbers b * parts to (b + 1) * parts - 1: the same samples however many parts it has.
     """
 
-    def __init__(
-        self, processor: Processor, mix: Mix, batch_size: int, seed: int, part: tuple[int, int] = (0, 1)
-    ) -> None:
-        if batch_size < part[1]:
-            raise ValueError(f"batch_size is {batch_size}; {part[1]} processes need at least one sample each")
-        self.processor, self.mix, self.batch_size, self.seed, self.part = processor, mix, batch_size, seed, part
+    def __init__(self, processor: Processor, mix: Mix, batch_size: int, seed: int, parts: int = 1) -> None:
+        if batch_size < parts:
+            raise ValueError(f"batch_size is {batch_size}; {parts} parts need at least one sample each")
+        self.processor, self.mix, self.batch_size, self.seed, self.parts = processor, mix, batch_size, seed, parts
 
-    def __getitem__(self, index: int) -> Batch:
+    @property
+    def identity(self) -> str:
+        return repr((self.mix, self.batch_size, self.seed))
+
+    def __getitem__(self, number: int) -> Example:
         torch.set_num_threads(1)
-        rank, size = self.part
-        examples = [self._example(index, slot) for slot in range(rank, self.batch_size, size)]
-        # Equal lengths side by side: attention takes each run of them as one product.
-        examples.sort(key=lambda example: (_picture_size(example[0]), example[0].lengths))
-        return Batch(ModelInputs.pack([e[0] for e in examples]), torch.cat([e[1] for e in examples]))
+        batch, part = divmod(number, self.parts)
+        return pack([self._example(batch, slot) for slot in range(part, self.batch_size, self.parts)])
 
-    def _example(self, index: int, slot: int) -> tuple[ModelInputs, Tensor]:
-        """Sample `slot` of batch `index`, the same whichever process draws it."""
-        rng = random.Random(f"{self.seed}/{index}/{slot}")
+    def _example(self, batch: int, slot: int) -> Example:
+        """Sample `slot` of a batch, the same whichever process draws it."""
+        rng = random.Random(f"{self.seed}/{batch}/{slot}")
         names, weights = list(self.mix.weights), list(self.mix.weights.values())
         while True:
             world = rng.choices(names, weights)[0]
-            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(index))
+            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch))
             # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
             if self.mix.form == "chat" or sample.skill != "honesty":
                 return encode(sample, self.processor, self.mix.form)
 
 
-def _picture_size(inputs: ModelInputs) -> int:
-    return sum(grid.patches for grid in inputs.vision.grids) if inputs.vision else 0
-
-
-def batches(stream: BatchStream, start: int, stop: int, workers: int) -> Iterator[Batch]:
-    """Batches start..stop-1 in order, drawn ahead by worker processes."""
-    loader: DataLoader[Batch] = DataLoader(
-        stream,
+def batches(stream: Stream, numbers: Sequence[int], workers: int) -> Iterator[Example]:
+    """The numbered batches in order, made ahead by worker processes."""
+    loader: DataLoader[Any] = DataLoader(
+        stream,  # type: ignore[arg-type]  # anything with __getitem__ will do
         batch_size=None,
-        sampler=range(start, stop),
+        sampler=numbers,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )

@@ -2,136 +2,252 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.processor import Processor
-from clearsight.train.data import Batch, BatchStream, Mix, batches
-from clearsight.train.optim import learning_rate, make_optimizers
-from clearsight.train.replica import Replica
+from clearsight.train.average import Average
+from clearsight.train.check import survey, usable_tokens
+from clearsight.train.corpus import Collection, Corpus, PackedStream
+from clearsight.train.costs import Learning, machine_peak, training_flops
+from clearsight.train.data import BatchStream, Stream, batches
+from clearsight.train.example import Example
+from clearsight.train.journal import Journal, plot_losses
+from clearsight.train.lora import LoraLinear, attach, skeleton
+from clearsight.train.optim import learning_rate, make_optimizers, set_learning_rate, set_trainable
+from clearsight.train.replica import Replica, joined
+from clearsight.train.sharded import Sharded
+from clearsight.train.stage import Stage
+from clearsight.train.state import Workers, check_state, load_values, read_state, write_state
+
+Evaluation = Callable[[Qwen2VL], dict[str, float]]
+"""Figures about a model as it is, by name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Everything that shapes one stage of training."""
-
-    name: str
-    mix: Mix
-    steps: int
-    batch_size: int = 64
-    lr: float = 4e-3
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 0.3
-    clip: float = 1.0
-    seed: int = 0
-    checkpoint_every: int = 100
-    log_every: int = 20
-
-
-def next_token_loss(model: Qwen2VL, batch: Batch) -> Tensor:
+def next_token_loss(model: Qwen2VL, batch: Example) -> Tensor:
     """Cross-entropy in float32 summed over the supervised tokens, each predicted from the token before it."""
     hidden_TD = model(batch.inputs)
     # Every sequence starts with an unsupervised token, so the row before a target is always in the same sequence.
     targets = batch.supervised.nonzero().squeeze(1)
     logits = model.logits(hidden_TD[targets - 1]).float()
-    return F.cross_entropy(logits, batch.inputs.ids[targets], reduction="sum")
+    return F.cross_entropy(logits, batch.inputs.ids[targets].to(logits.device), reduction="sum")
 
 
-def run_stage(model: Qwen2VL, processor: Processor, stage: Stage, folder: Path, workers: int = 1) -> None:
-    """Train `model` in place through `stage`; state lives in `folder` and a second call goes on where it stopped.
+@dataclass
+class _Run:
+    """What a stage in progress holds."""
 
-    Under `torchrun` every process takes its share of each batch; the losses are those of one process.
+    stage: Stage
+    model: Qwen2VL
+    workers: Workers
+    optimizers: list[torch.optim.Optimizer]
+    average: Average
+    peak: float
+    learning: Learning
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last record."""
+
+
+def run_stage(
+    model: Qwen2VL,
+    processor: Processor,
+    stage: Stage,
+    folder: Path,
+    workers: int = 1,
+    *,
+    stream: Stream | None = None,
+    evaluation: Evaluation | None = None,
+    shard: bool = False,
+) -> Qwen2VL:
+    """Train `model` in place through `stage` and return it; a second call goes on where the first stopped.
+
+    State and metrics live in `folder`. Under `torchrun` every process takes its share of each batch; the losses are
+    those of one process. workers: processes that make batches. stream: None makes the stage's own. evaluation: figures
+    that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
+    (FSDP2); what is returned then is a new, whole model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state_path = folder / f"{stage.name}.pt"
-    saved = torch.load(state_path, weights_only=True, mmap=True) if state_path.exists() else None
+    rank, size = joined()
+    packs = stage.accumulate * size
+    stream = stream or open_stream(processor, stage, packs)
+    path = folder / f"{stage.name}.pt"
+    saved = read_state(path)
     if saved:
-        model.load_state_dict(saved["model"])
-    replica = Replica(model)
-    optimizers = make_optimizers(model, stage.lr, stage.weight_decay)
+        check_state(path, saved, stream.identity, None if isinstance(stream, BatchStream) else packs)
+    done = int(saved["step"]) if saved else 0
+    run = _start(model, stage, saved, path, shard)
+    numbers = [step * packs + number for step in range(done, stage.steps) for number in range(rank, packs, size)]
+    journal = Journal(folder, stage.name, done, stage.steps) if rank == 0 else None
+    with ExitStack() as stack:
+        if journal:
+            stack.callback(journal.close)
+        if stage.recompute:
+            stack.enter_context(recomputing(model))
+        for record in _steps(run, batches(stream, numbers, workers), done):
+            step = record["step"]
+            last = step == stage.steps
+            if journal:
+                journal.advance()
+                if step % stage.log_every == 0 or last:
+                    journal.write(record)
+            if evaluation and (last or (stage.evaluate_every and step % stage.evaluate_every == 0)):
+                _evaluate(run, evaluation, journal, step)
+            if step % stage.log_every == 0:
+                run.losses.clear()
+            if step % stage.checkpoint_every == 0 or last:
+                progress = {"step": step, "identity": stream.identity, "packs": packs, "losses": list(run.losses)}
+                write_state(path, run.workers, run.optimizers, run.average, progress)
+    run.average.settle()
+    if rank == 0:
+        plot_losses(folder)
+    return whole_model(model, run.workers)
+
+
+def open_stream(processor: Processor, stage: Stage, packs: int) -> Stream:
+    """What the stage learns from. Raises UnusableData for samples that cannot be used."""
+    if isinstance(stage.mix, Corpus):
+        collection = Collection(stage.mix)
+        tokens = usable_tokens(stage.mix, survey(stage.mix, collection, processor))
+        return PackedStream(processor, stage.mix, collection, tokens, stage.seed)
+    return BatchStream(processor, stage.mix, stage.batch_size, stage.seed, packs)
+
+
+def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Path, shard: bool) -> _Run:
+    """Parameters first from the checkpoint, then divided over the processes, then the optimisers' state."""
+    if stage.lora and not any(isinstance(module, LoraLinear) for module in model.modules()):
+        attach(model, stage.lora, seed=stage.seed)
+    set_trainable(model, stage)
+    model.train()
+    if saved:
+        load_values(model, saved["model"], path)
+    workers = Sharded(model) if shard else Replica(model)
+    average = Average(workers.values(), stage.ema)
+    optimizers = make_optimizers(model, stage)
     if saved:
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-    done = int(saved["step"]) if saved else 0
-    stream = BatchStream(processor, stage.mix, stage.batch_size, stage.seed, (replica.rank, replica.size))
-    with (folder / "metrics.jsonl").open("a") as log:
-        for record in _steps(model, replica, optimizers, stage, batches(stream, done, stage.steps, workers), done):
-            step = record["step"]
-            if replica.rank == 0 and (step % stage.log_every == 0 or step == stage.steps):
-                print(json.dumps(record), file=log, flush=True)
-                print(record, flush=True)
-            if step % stage.checkpoint_every == 0 or step == stage.steps:
-                _save_state(state_path, model, replica, optimizers, step)
+            workers.restore(optimizer, state)
+        average.restore(saved.get("average", {}), workers.part)
+    dtype = torch.bfloat16 if stage.precision == "bfloat16" else torch.float32
+    peak = machine_peak(model.device, dtype) * workers.size
+    losses = list(saved.get("losses", [])) if saved else []
+    return _Run(stage, model, workers, optimizers, average, peak, Learning.of(model, stage.recompute), losses)
 
 
-def _steps(
-    model: Qwen2VL,
-    replica: Replica,
-    optimizers: list[torch.optim.Optimizer],
-    stage: Stage,
-    stream: Iterator[Batch],
-    done: int,
-) -> Iterator[dict[str, Any]]:
-    """One optimiser step a batch; yields a record of each, with the loss averaged since the last logged step."""
-    losses: list[float] = []
-    mark = time.perf_counter()
-    waited = 0.0
+def _steps(run: _Run, stream: Iterator[Example], done: int) -> Iterator[dict[str, Any]]:
+    """One optimiser step each; yields a record of it, with the loss averaged since the last logged step."""
+    stage = run.stage
+    meter = _Meter(run, done)
     for step in range(done, stage.steps):
         begin = time.perf_counter()
-        batch = next(stream)
-        waited += time.perf_counter() - begin
-        lr = learning_rate(step, stage.steps, stage.lr, stage.warmup, stage.decay)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["share"]
-        losses.append(_update(model, replica, optimizers, batch, stage.clip))
-        yield {
-            "stage": stage.name,
-            "step": step + 1,
-            "loss": round(sum(losses) / len(losses), 4),
-            "lr": round(lr, 6),
-            "samples_per_s": round(len(losses) * stage.batch_size / (time.perf_counter() - mark), 1),
-            "waited": round(waited, 2),
-        }
+        packs = [next(stream) for _ in range(stage.accumulate)]
+        meter.waited += time.perf_counter() - begin
+        lr = learning_rate(step, stage)
+        set_learning_rate(run.optimizers, lr)
+        loss, norm = _update(run, packs)
+        run.losses.append(loss)
+        meter.count(packs)
+        mean = sum(run.losses) / len(run.losses)
+        yield {"step": step + 1, "loss": round(mean, 4), "lr": float(f"{lr:.4g}"), "gradient": round(norm, 4),
+               **meter.figures(step + 1)}  # fmt: skip
         if (step + 1) % stage.log_every == 0:
-            losses, mark, waited = [], time.perf_counter(), 0.0
+            meter = _Meter(run, step + 1)
 
 
-def _update(
-    model: Qwen2VL, replica: Replica, optimizers: list[torch.optim.Optimizer], batch: Batch, clip: float
-) -> float:
-    """One optimiser step on the mean loss over the supervised tokens of all processes' batches; returns that mean."""
-    tokens = replica.add(batch.supervised.sum(dtype=torch.float32))
-    with torch.autocast(model.device.type, torch.bfloat16):
-        loss = next_token_loss(model, batch) / tokens
-    loss.backward()  # type: ignore[no-untyped-call]
-    replica.add(replica.gradient)
-    replica.gradient.mul_((clip / replica.gradient.norm()).clamp(max=1.0))
-    replica.keep_own_gradients()
-    for optimizer in optimizers:
+class _Meter:
+    """Speed since the last record, of all processes together."""
+
+    def __init__(self, run: _Run, step: int) -> None:
+        self._run, self._first, self._mark = run, step, time.perf_counter()
+        self.waited, self._samples, self._tokens, self._flops = 0.0, 0, 0, 0.0
+
+    def count(self, packs: list[Example]) -> None:
+        for pack in packs:
+            self._samples += len(pack.inputs.lengths)
+            self._tokens += pack.tokens
+            supervised = int(pack.supervised.sum())
+            self._flops += training_flops(self._run.model.config, pack.inputs, supervised, self._run.learning)
+
+    def figures(self, step: int) -> dict[str, float]:
+        """Rates a second; waited: seconds without a batch; left_s: to the end of the stage."""
+        seconds, size = time.perf_counter() - self._mark, self._run.workers.size
+        return {
+            "samples_per_s": round(self._samples * size / seconds, 1),
+            "tokens_per_s": round(self._tokens * size / seconds),
+            "peak_share": round(self._flops * size / seconds / self._run.peak, 4),
+            "waited": round(self.waited, 2),
+            "left_s": round(seconds / (step - self._first) * (self._run.stage.steps - step)),
+        }
+
+
+def _update(run: _Run, packs: list[Example]) -> tuple[float, float]:
+    """One optimiser step on the mean loss over the supervised tokens of all packs of all processes.
+
+    Returns that mean and the norm of its gradient.
+    """
+    device = run.model.device
+    counts = torch.stack([pack.supervised.sum(dtype=torch.float32) for pack in packs])
+    tokens = run.workers.add(counts.sum().to(device))
+    total = torch.zeros((), device=device)
+    for pack in packs:
+        with _precision(run.stage, device):
+            loss = next_token_loss(run.model, pack) / tokens
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    norm = run.workers.collect_gradients(run.stage.clip)
+    for optimizer in run.optimizers:
         optimizer.step()
-    replica.share_values()
-    replica.clear()
-    return replica.add(loss.detach()).item()
+    run.workers.share_updates()
+    run.average.update()
+    return run.workers.add(total).item(), norm
 
 
-def _save_state(
-    path: Path, model: Qwen2VL, replica: Replica, optimizers: list[torch.optim.Optimizer], step: int
-) -> None:
-    """Whole or not at all: written beside and renamed."""
-    states = [replica.gather(optimizer) for optimizer in optimizers]
-    if replica.rank == 0:
-        draft = path.with_suffix(".tmp")
-        torch.save({"model": model.state_dict(), "optimizers": states, "step": step}, draft)
-        os.replace(draft, path)
+def _precision(stage: Stage, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if stage.precision == "bfloat16" else nullcontext()
+
+
+def _evaluate(run: _Run, evaluation: Evaluation, journal: Journal | None, step: int) -> None:
+    """On the first process, with the averaged weights if there are such."""
+    with run.average.in_place():
+        model = whole_model(run.model, run.workers)
+        if journal is None:
+            return
+        model.eval()
+        with torch.inference_mode():
+            figures = evaluation(model)
+        model.train()
+    journal.write({"step": step, **figures})
+
+
+def whole_model(model: Qwen2VL, workers: Workers) -> Qwen2VL:
+    """The model itself, or what all processes hold of it put together; every process must ask, and gets it."""
+    if isinstance(workers, Replica):
+        return model
+    tensors = {name: workers.whole(value.detach()) for name, value in model.named_parameters()}
+    whole = skeleton(model)
+    whole.load_state_dict(tensors, assign=True)
+    return whole
+
+
+@contextmanager
+def recomputing(model: Qwen2VL) -> Iterator[None]:
+    """Blocks keep their inputs alone and are run again for the gradient."""
+    blocks = [*model.visual.blocks, *model.model.layers]
+    for block in blocks:
+        # On the instance, so that no parameter changes its name.
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward

@@ -1,34 +1,84 @@
-"""Muon for the matrices of the blocks, AdamW for everything else, one learning-rate schedule for both."""
+"""Which parameters learn, how fast, and by which rule: Muon for the matrices of the blocks or AdamW for everything."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
 
+from clearsight.train.stage import Stage
 
-def make_optimizers(model: nn.Module, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Matrices inside blocks and merger go to Muon; embeddings, biases, norms and the patch kernel to AdamW.
+# A patch's pixels are mostly alike, so every weight of its kernel pushes the same way and steps must be small.
+_PATCH_KERNEL_SHARE = 0.1
+
+
+def part_of(name: str) -> str:
+    """The part of the model, as `Rates` has them, that the parameter `name` belongs to."""
+    if not name.startswith("visual."):
+        return "language"
+    return "merger" if name.startswith("visual.merger.") else "vision"
+
+
+def set_trainable(model: nn.Module, stage: Stage) -> None:
+    """Freeze the parts whose rate is 0 and, with LoRA, all weights that are not its own.
+
+    What learns is float32 from here on: small steps would be lost in less. Without LoRA everything is, so that frozen
+    and learning parts fit each other.
+    """
+    for name, parameter in model.named_parameters():
+        chosen = stage.lora is None or name.endswith((".lora_A", ".lora_B"))
+        parameter.requires_grad_(chosen and getattr(stage.rates, part_of(name)) > 0)
+        if chosen and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+
+
+def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
+    """Optimisers of everything that learns: Muon takes the matrices inside blocks and merger; embeddings, biases, norms
+    and the patch kernel go to AdamW.
 
     Each parameter group carries the `share` of the schedule's learning rate that it takes.
     """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    patch_kernel: list[nn.Parameter] = []
+    muon: dict[float, list[nn.Parameter]] = {}
+    plain: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        share = getattr(stage.rates, part_of(name)) * (_PATCH_KERNEL_SHARE if "patch_embed" in name else 1.0)
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-        (matrices if is_matrix else patch_kernel if "patch_embed" in name else others).append(parameter)
-    # match_rms_adamw scales Muon's step to AdamW's usual size, so one learning rate serves both.
-    muon = torch.optim.Muon(
-        [{"params": matrices, "share": 1.0}], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    # A patch's pixels are mostly alike, so every weight of its kernel pushes the same way and steps must be small.
-    groups = [{"params": others, "share": 1.0}, {"params": patch_kernel, "share": 0.1}]
-    adamw = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
-    return [muon, adamw]
+        if is_matrix and stage.optimizer == "muon":
+            muon.setdefault(share, []).append(parameter)
+        else:
+            plain.setdefault((share, stage.weight_decay if is_matrix else 0.0), []).append(parameter)
+    optimizers: list[torch.optim.Optimizer] = []
+    if muon:
+        groups = [{"params": found, "share": share} for share, found in sorted(muon.items(), reverse=True)]
+        # match_rms_adamw scales Muon's step to AdamW's usual size, so one learning rate serves both.
+        optimizers.append(
+            torch.optim.Muon(groups, lr=stage.lr, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    if plain:
+        groups = [
+            {"params": found, "share": share, "weight_decay": decay}
+            for (share, decay), found in sorted(plain.items(), reverse=True)
+        ]
+        optimizers.append(torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.95), weight_decay=0.0))
+    return optimizers
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: int, decay: float) -> float:
-    """Linear warm-up, a plateau, and a linear fall to a hundredth over the last `decay` share of the steps."""
-    rise = min(1.0, (step + 1) / max(1, warmup))
-    left = (total - step) / max(1.0, decay * total)
-    return peak * rise * max(0.01, min(1.0, left))
+def learning_rate(step: int, stage: Stage) -> float:
+    """Linear warm-up; then a plateau and a linear fall over the last `decay` share of the steps, or a cosine; never
+    below a hundredth of the peak."""
+    rise = min(1.0, (step + 1) / max(1, stage.warmup))
+    if stage.schedule == "cosine":
+        done = max(0.0, (step - stage.warmup) / max(1, stage.steps - stage.warmup))
+        shape = 0.5 + 0.5 * math.cos(math.pi * min(1.0, done))
+    else:
+        shape = min(1.0, (stage.steps - step) / max(1.0, stage.decay * stage.steps))
+    return stage.lr * rise * max(0.01, shape)
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["share"]

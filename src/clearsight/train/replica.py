@@ -1,7 +1,8 @@
 """Data-parallel training over processes: equal replicas, gradients summed in one message, optimiser work divided.
 
 Started by `torchrun`, every process holds the whole model, computes its share of each batch and updates the parameters
-that it owns; what it updated goes to the others. With one process every method here is a local operation.
+that it owns; what it updated goes to the others. With one process every method here is a local operation. For models
+that do not fit in every process there is sharded.py, with the same methods.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,33 +30,39 @@ def process_group() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def joined() -> tuple[int, int]:
+    """(rank, number) of this process among those that train together."""
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+
+
 class Replica:
-    """`model`'s parameters and gradients as views of two flat buffers, ordered by the process that updates them.
+    """The parameters that learn, and their gradients, as views of two flat buffers, by the process that updates them.
 
     One flat message instead of one a parameter: a small model has hundreds of small ones.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        joined = dist.is_available() and dist.is_initialized()
-        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
-        shares = _divide(list(model.parameters()), self.size)
+        self.rank, self.size = joined()
+        self._model = model
+        shares = _divide([p for p in model.parameters() if p.requires_grad], self.size)
         self._parameters = [parameter for share in shares for parameter in share]
         self._own = {id(parameter) for parameter in shares[self.rank]}
         self._values = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
-        self.gradient = torch.zeros_like(self._values)
+        self._gradient = torch.zeros_like(self._values)
         sizes = [parameter.numel() for parameter in self._parameters]
         for parameter, values in zip(self._parameters, torch.split(self._values, sizes), strict=True):
             parameter.data = values.view_as(parameter)
         self._slices = torch.split(self._values, [sum(p.numel() for p in share) for share in shares])
         self._gradients = [
-            g.view_as(p) for p, g in zip(self._parameters, torch.split(self.gradient, sizes), strict=True)
+            g.view_as(p) for p, g in zip(self._parameters, torch.split(self._gradient, sizes), strict=True)
         ]
-        self.clear()
-        self.share_values()
+        self._clear()
+        self._share_values()
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Zero gradients, ready to be added to."""
-        self.gradient.zero_()
+        self._gradient.zero_()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
 
@@ -64,19 +72,34 @@ class Replica:
             dist.all_reduce(tensor)
         return tensor
 
-    def keep_own_gradients(self) -> None:
-        """Leave gradients to the parameters that this process updates: optimisers pass over the others."""
+    def collect_gradients(self, clip: float) -> float:
+        """Sum the gradients of all processes and scale them to a norm of at most `clip`; returns the norm before.
+
+        Only the parameters that this process updates keep theirs: optimisers pass over the others.
+        """
+        self.add(self._gradient)
+        norm = self._gradient.norm()
+        self._gradient.mul_((clip / norm).clamp(max=1.0))
         for parameter in self._parameters:
             if id(parameter) not in self._own:
                 parameter.grad = None
+        return norm.item()
 
-    def share_values(self) -> None:
-        """Give every process what each owner has updated."""
+    def share_updates(self) -> None:
+        """Give every process what each owner has updated; gradients start from zero again."""
+        self._share_values()
+        self._clear()
+
+    def _share_values(self) -> None:
         if self.size > 1:
             for owner, values in enumerate(self._slices):
                 dist.broadcast(values, src=owner)
 
-    def gather(self, optimizer: torch.optim.Optimizer) -> dict[str, object] | None:
+    def values(self) -> dict[str, Tensor]:
+        """The parameters that learn, by name."""
+        return {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
+
+    def gather(self, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """The whole state of an optimiser whose parts lie with the owners; on the first process only."""
         state = optimizer.state_dict()
         if self.size == 1:
@@ -86,6 +109,18 @@ class Replica:
         if parts is None:
             return None
         return {**state, "state": {name: value for part in parts for name, value in part.items()}}
+
+    def restore(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """The inverse of `gather`."""
+        optimizer.load_state_dict(state)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """All of a tensor that is like a parameter; a replica has all of it."""
+        return tensor
+
+    def part(self, whole: Any, like: Tensor) -> Any:
+        """What this process holds of a tensor that is like the parameter `like`: all of it."""
+        return whole
 
 
 def _divide(parameters: list[nn.Parameter], size: int) -> list[list[nn.Parameter]]:

@@ -18,9 +18,9 @@ Observation = NDArray[np.uint8]
 class Game(gymnasium.Env[Observation, int]):
     """reset(seed=...) begins a game; step(action) takes an index into `actions`.
 
-    The observation is the picture, (H, W, 3) uint8. info: "success", "actions" (names
-    that the rules allow now) and "note" (what happened, in words).
-    The reward is 1 at a success, -1 at a failure, and 0 before. `longest` steps end a game.
+    The observation is the picture, (H, W, 3) uint8. info: "success", "actions" (names that the rules
+    allow now) and "note" (what happened, in words). The reward is 1 at a success, -1 at a failure, and 0 before.
+    `longest` steps end a game.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012  (as Gymnasium declares it)

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 
 _Term = tuple[Fraction, tuple[str, ...], int]
-"""A value, the formula that has it, and how tightly its last sign binds: 0 for + and -, 1 for * and /, 2 for a number."""
+"""A value, a formula for it, and how tightly its last sign binds: 0 for + and -, 1 for * and /, 2 for a number."""
 
 
 @cache

@@ -6,7 +6,7 @@ from PIL.Image import Image as PillowImage
 
 from clearsight.agent.games.base import Game
 from clearsight.agent.games.cards import Card, draw_card, paint
-from clearsight.agent.games.formula import value_of
+from clearsight.agent.games.formula import solve, value_of
 
 
 class NumberLine(Game):
@@ -95,9 +95,7 @@ class _Formula(Game):
     def begin(self) -> None:
         while True:
             self.hand = [draw_card(self.rng) for _ in range(self.cards)]
-            self.solution = next(
-                formulas(tuple(sorted(card.points for card in self.hand)), self.signs, self.target), None
-            )
+            self.solution = solve(tuple(sorted(card.points for card in self.hand)), self.target)
             if self.solution is not None:
                 break
         self.written: list[str] = []

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from clearsight.agent.screen.actions import Action, pixels
 from clearsight.agent.screen.environment import Request, ScreenError, ScreenGone, State, Target
 from clearsight.agent.screen.guard import quoted
 from clearsight.agent.screen.probe import FOCUS, TARGET, target_of
+from clearsight.agent.screen.watchdog import Watchdog
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VARIABLE = "CLEARSIGHT_CHROMIUM"
@@ -23,11 +26,33 @@ VARIABLE = "CLEARSIGHT_CHROMIUM"
 _PLAYWRIGHT_KEYS = {"Space": "Space"} | {name: f"Arrow{name}" for name in ("Up", "Down", "Left", "Right")}
 _AHEAD = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 _STEP = 0.7  # of the screen, for one scroll
+_SETTLE = 5.0  # seconds for what an action began to load
 
 
 def find_chromium() -> str | None:
     """From CLEARSIGHT_CHROMIUM or the usual names."""
     return os.environ.get(VARIABLE) or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+_drivers = threading.local()
+
+
+@contextlib.contextmanager
+def driver() -> Iterator[Any]:
+    """Playwright's driver. A thread can hold only one, so several browsers of a thread share it."""
+    from playwright.sync_api import sync_playwright
+
+    users = getattr(_drivers, "users", 0)
+    if not users:
+        _drivers.manager = sync_playwright()
+        _drivers.driver = _drivers.manager.__enter__()
+    _drivers.users = users + 1
+    try:
+        yield _drivers.driver
+    finally:
+        _drivers.users -= 1
+        if not _drivers.users:
+            _drivers.manager.__exit__(None, None, None)
 
 
 class Browser:
@@ -54,6 +79,11 @@ class Browser:
         self._notes: list[str] = []
         self._hidden: list[str] = []
         self._stack = contextlib.ExitStack()
+        self._watchdog = Watchdog()
+        # Pages on their way that have not come yet, tabs that will open and must not, and those to close.
+        self._awaited: list[str] = []
+        self._unwanted: list[str] = []
+        self._closing: list[Any] = []
         self._page: Any = None
         executable = executable or find_chromium()
         if executable is None:
@@ -87,8 +117,7 @@ class Browser:
             return bytes(self._page.screenshot(**wishes))
 
     def act(self, action: Action) -> Sequence[str]:
-        self._notes = []
-        with self._answering():
+        with self._answering(action.seconds):
             getattr(self, f"_{action.name.lower()}")(action)
             self._settle()
         notes, self._notes = self._notes, []
@@ -122,7 +151,7 @@ class Browser:
 
     def close(self) -> None:
         """End the browser; what is already gone is no error."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._watchdog.watching(self.seconds):
             self._stack.close()
 
     def __enter__(self) -> Browser:
@@ -134,12 +163,12 @@ class Browser:
     # Starting
 
     def _open(self, executable: str, headless: bool) -> None:
-        from playwright.sync_api import Error, sync_playwright
+        from playwright.sync_api import Error
 
         try:
-            playwright = self._stack.enter_context(sync_playwright())
+            playwright = self._stack.enter_context(driver())
             # Chromium's sandbox refuses to start for root, as in most containers.
-            flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+            flags = [self._watchdog.flag, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
             chromium = playwright.chromium.launch(
                 executable_path=executable, headless=headless, args=flags, timeout=60_000, handle_sigint=False
             )
@@ -165,23 +194,27 @@ class Browser:
     def _follow(self, page: Any) -> None:
         self._page = page
         page.on("dialog", self._dialog)
-        page.on(
-            "download", lambda item: self._notes.append(f"a download of {quoted(item.suggested_filename)} was refused")
-        )
+        page.on("download", self._download)
+        page.on("framenavigated", lambda frame: self._awaited.clear() if frame.parent_frame is None else None)
         page.on("crash", lambda _: self._notes.append("the page crashed"))
 
     # What the page does of itself
 
     def _new_page(self, page: Any) -> None:
-        if self._page is not None:
-            self._notes.append("a new tab opened")
-            self._follow(page)
-            page.set_viewport_size({"width": self.size[0], "height": self.size[1]})
+        if self._page is None:
+            return
+        if self._unwanted:
+            self._unwanted.pop()
+            self._closing.append(page)
+            return
+        del self._awaited[:1]
+        self._notes.append("a new tab opened")
+        self._follow(page)
 
     def _dialog(self, dialog: Any) -> None:
         kind, said = dialog.type, quoted(dialog.message)
         # An alert has but one answer, and leaving a page was decided before.
-        agreed = kind in ("alert", "beforeunload") or self.decide(Request("dialog", dialog.message))
+        agreed = kind in ("alert", "beforeunload") or self._decided(Request("dialog", dialog.message))
         self._notes.append(f"the page showed a dialog, {said}; it was {'accepted' if agreed else 'dismissed'}")
         with contextlib.suppress(Exception):
             dialog.accept() if agreed else dialog.dismiss()
@@ -189,12 +222,17 @@ class Browser:
     def _routed(self, route: Any) -> None:
         """Every request passes here: pages that may not be gone to, and changes nobody agreed to, are held back."""
         request = route.request
-        going = request.is_navigation_request() and request.frame.parent_frame is None
+        frame = _frame(request)
+        going = request.is_navigation_request() and (frame is None or frame.parent_frame is None)
         wishes = [Request("go", request.url)] if going else []
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             wishes.append(Request("send", request.url))
-        refused = next((wish for wish in wishes if not self.decide(wish)), None)
+        refused = next((wish for wish in wishes if not self._decided(wish)), None)
         with contextlib.suppress(Exception):
+            if going and refused is None:
+                self._awaited.append(request.url)
+            elif going and frame is None:
+                self._unwanted.append(request.url)
             if refused is None:
                 route.continue_()
                 return
@@ -202,6 +240,14 @@ class Browser:
             self._notes.append(f"{what} {quoted(request.url)} was held back")
             # "aborted" leaves the page as it is; other codes would show an error page in its place.
             route.abort("aborted")
+
+    def _download(self, download: Any) -> None:
+        self._awaited.clear()
+        self._notes.append(f"a download of {quoted(download.suggested_filename)} was refused")
+
+    def _decided(self, request: Request) -> bool:
+        with self._watchdog.patient():
+            return self.decide(request)
 
     # The actions
 
@@ -253,14 +299,27 @@ class Browser:
 
     def _settle(self) -> None:
         """Wait for the load that the action may have begun; a page that never ends loading is looked at as it is."""
-        self._page.wait_for_timeout(60)
+        from playwright.sync_api import Error
+
+        with contextlib.suppress(Error):
+            self._page.wait_for_timeout(60)
+        self._present()
+        deadline = time.monotonic() + _SETTLE
+        while (self._awaited or self._unwanted) and time.monotonic() < deadline:
+            self._page.wait_for_timeout(50)
+        self._awaited.clear()
+        self._unwanted.clear()
+        while self._closing:
+            self._closing.pop().close()
         with contextlib.suppress(Exception):
-            self._page.wait_for_load_state("load", timeout=1000 * min(5.0, self.seconds))
-        if self._page.is_closed():
-            open_pages = self._context.pages
-            if not open_pages:
+            self._page.wait_for_load_state("load", timeout=1000 * min(_SETTLE, self.seconds))
+
+    def _present(self) -> None:
+        """Where the tab was closed, by itself or by the action, go on with the newest that is open."""
+        if self._page.is_closed() and self._page.context.browser.is_connected():
+            if not self._context.pages:
                 raise ScreenGone("the last tab was closed")
-            self._page = open_pages[-1]
+            self._page = self._context.pages[-1]
             self._notes.append("the tab was closed; an older one is shown")
 
     def _mark_fields(self, value: str) -> None:
@@ -271,21 +330,35 @@ class Browser:
                         field.evaluate("field => field.setAttribute('data-clearsight-secret', '')")
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self, more: float = 0.0) -> Iterator[None]:
         """Playwright's errors as ours. What a page's own fault may be is the model's to know; a lost browser is not."""
         from playwright.sync_api import Error
 
         if self._page is None:
             raise ScreenGone("the browser is closed")
         try:
-            yield
+            # Loading and settling have limits of their own; what takes longer than both hangs.
+            limit = self.seconds + _SETTLE + 1 + more
+            with self._watchdog.watching(limit):
+                self._present()
+                yield
         except Error as error:
             line = _first_line(error)
+            if self._watchdog.barked:
+                raise ScreenGone(f"the page did not answer for {limit:g} s") from error
             if not self._page.context.browser or not self._page.context.browser.is_connected():
                 raise ScreenGone("the browser is gone") from error
-            if "Timeout" in line or "timeout" in line:
+            if "Timeout " in line:
                 raise ScreenError(f"the page did not answer within {self.seconds:g} s") from error
             raise ScreenError(f"the page could not do it ({line})") from error
+
+
+def _frame(request: Any) -> Any:
+    """The frame that a request comes from; None for one that opens a tab, which has no frame yet."""
+    try:
+        return request.frame
+    except Exception:
+        return None
 
 
 def _first_line(error: Exception) -> str:

@@ -46,8 +46,7 @@ TARGET = """point => {
 }"""
 
 FOCUS = """() => {
-  const e = document.activeElement;
-  if (!e || e === document.body) return '';
+  const e = document.activeElement || document.body;
   const value = e.type === 'password' ? '*'.repeat((e.value || '').length) : (e.value ?? '');
   return [e.tagName, e.id, e.name, e.checked ?? '', value, window.scrollY].join(' ').slice(0, 300);
 }"""

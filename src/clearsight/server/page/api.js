@@ -2,6 +2,9 @@
 
 export class ApiError extends Error {}
 
+/** Whether a data: URL is that of a video, as the browser named it. */
+export const isVideo = (url) => url.startsWith("data:video/");
+
 function headers(settings) {
   const found = { "Content-Type": "application/json" };
   if (settings.key) found.Authorization = `Bearer ${settings.key}`;
@@ -67,7 +70,6 @@ export function requestBody(turns, settings) {
 }
 
 function message(turn, settings) {
-  if (turn.role === "tool") return { role: "tool", tool_call_id: turn.id, content: turn.text };
   if (turn.role === "assistant") {
     const found = { role: "assistant", content: turn.text || null };
     if (turn.calls.length) found.tool_calls = turn.calls;
@@ -77,8 +79,12 @@ function message(turn, settings) {
   const limits = {};
   if (settings.min_pixels) limits.min_pixels = settings.min_pixels;
   if (settings.max_pixels) limits.max_pixels = settings.max_pixels;
-  const parts = turn.pictures.map((url) => ({ type: "image_url", image_url: { url }, ...limits }));
-  return { role: "user", content: [...parts, { type: "text", text: turn.text }] };
+  const parts = (turn.pictures ?? []).map((url) => {
+    const kind = isVideo(url) ? "video_url" : "image_url";
+    return { type: kind, [kind]: { url }, ...limits };
+  });
+  const content = [...parts, { type: "text", text: turn.text }];
+  return turn.role === "tool" ? { role: "tool", tool_call_id: turn.id, content } : { role: "user", content };
 }
 
 export function asCurl(body, settings) {

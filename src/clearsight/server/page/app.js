@@ -1,20 +1,34 @@
-import { asCurl, asPython, chat, count, models, requestBody } from "./api.js";
-import { loadSettings, loadTurns, saveSettings, saveTurns } from "./keep.js";
-import { annotate, examplePicture, figure, fill, make, turnElement } from "./view.js";
+import { asCurl, asPython, chat, isVideo, requestBody } from "./api.js";
+import { EXAMPLES } from "./examples.js";
+import { loadSettings, loadTurns, saveTurns } from "./keep.js";
+import * as live from "./live.js";
+import { setTheme, showModels, showSettings, switchTheme, takeSettings } from "./panel.js";
+import * as waiting from "./tray.js";
+import { annotate, figure, fill, make, turnElement } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const settings = loadSettings();
-let turns = loadTurns();
-let waiting = []; // data: URLs to send with the next question
+let turns = [];
 let running = null; // what stops the answer under way
-let counting = null;
+
+const recount = () => waiting.recount(turns, settings);
+waiting.tray.changed = () => {
+  recount();
+  showEnd();
+};
 
 // --- conversation ---------------------------------------------------------------------------------------------
+
+function showEnd() {
+  $("turns").lastElementChild?.scrollIntoView({ block: "end" });
+}
 
 function showAll() {
   $("turns").replaceChildren(...turns.map(turnElement));
   turns.forEach((turn, index) => drawNotes(turn, $("turns").children[index]));
   $("empty").hidden = turns.length > 0;
+  showActions();
+  showEnd();
 }
 
 function add(turn) {
@@ -22,21 +36,24 @@ function add(turn) {
   const element = turnElement(turn);
   $("turns").append(element);
   $("empty").hidden = true;
-  element.scrollIntoView({ block: "end" });
+  showEnd();
   return element;
 }
 
+/** Calls of the last answer that have no result yet. */
+function openCalls() {
+  const from = turns.findLastIndex((turn) => turn.role !== "tool");
+  const done = new Set(turns.slice(from + 1).map((turn) => turn.id));
+  return (turns[from]?.calls ?? []).filter((call) => !done.has(call.id));
+}
+
 async function send(question) {
-  const last = turns.at(-1);
-  if (last?.calls?.length) {
-    // After a call, what is typed is its result.
-    for (const call of last.calls) add({ role: "tool", id: call.id, text: question });
-  } else {
-    add({ role: "user", text: question, pictures: waiting });
-    waiting = [];
-    showTray();
-  }
-  await answer();
+  const [call, ...others] = openCalls();
+  const said = { text: question, pictures: waiting.take() };
+  if (call) add({ role: "tool", id: call.id, name: call.function.name, ...said });
+  else add({ role: "user", ...said });
+  if (others.length) showActions();
+  else await answer();
 }
 
 async function answer() {
@@ -44,10 +61,12 @@ async function answer() {
   const body = requestBody(turns, settings);
   const turn = { role: "assistant", text: "", calls: [], busy: true };
   const element = add(turn);
+  const begin = performance.now();
   running = new AbortController();
   setBusy(true);
   try {
     for await (const chunk of chat(body, settings, running.signal)) take(turn, chunk), fill(element, turn);
+    turn.used = [turn.used, `${((performance.now() - begin) / 1000).toFixed(1)} s`, turn.cut].filter(Boolean).join(" · ");
   } catch (error) {
     if (error.name !== "AbortError") {
       turns = turns.filter((other) => other !== turn);
@@ -63,9 +82,9 @@ async function answer() {
   }
   fill(element, turn);
   await drawNotes(turn, element);
-  element.scrollIntoView({ block: "end" });
-  const lost = saveTurns(turns);
-  if (lost) showNotice(`The ${lost} oldest turns are too large to be kept in this browser.`);
+  showActions();
+  showEnd();
+  if (!(await saveTurns(turns))) showNotice("This browser has no room to keep the conversation.");
   recount();
 }
 
@@ -75,6 +94,7 @@ function take(turn, chunk) {
     turn.text += choice.delta.content ?? "";
     turn.calls.push(...(choice.delta.tool_calls ?? []).map(({ id, type, function: made }) => ({ id, type, function: made })));
     turn.notes = choice.delta.annotations ?? turn.notes;
+    if (choice.finish_reason === "length") turn.cut = "cut short";
   }
   if (chunk.usage) {
     const { prompt_tokens: asked, completion_tokens: made } = chunk.usage;
@@ -84,7 +104,7 @@ function take(turn, chunk) {
 
 /** Boxes are drawn on a copy of the picture they belong to, beside the answer. */
 async function drawNotes(turn, element) {
-  const pictures = turns.flatMap((other) => other.pictures ?? []);
+  const pictures = turns.slice(0, turns.indexOf(turn)).flatMap((other) => other.pictures ?? []).filter((url) => !isVideo(url));
   for (const image of new Set((turn.notes ?? []).map((note) => note.image))) {
     if (!pictures[image]) continue;
     const holder = figure(pictures[image]);
@@ -99,127 +119,68 @@ function setBusy(busy) {
   $("turns").setAttribute("aria-busy", busy);
 }
 
-// --- pictures -------------------------------------------------------------------------------------------------
+/** What can be done with each turn, and what the next text will be. */
+function showActions() {
+  document.querySelectorAll(".actions").forEach((old) => old.remove());
+  turns.forEach((turn, index) => {
+    const wishes = turn.role === "assistant" ? { Copy: (event) => copyText(turn.text, event.target) } : { Edit: () => edit(index) };
+    if (turn.role === "assistant" && index === turns.length - 1) wishes.Retry = () => retry(index);
+    const buttons = Object.entries(wishes).map(([name, act]) => make("button", { type: "button", textContent: name, onclick: act }));
+    $("turns").children[index]?.append(make("div", { className: "actions" }, ...buttons));
+  });
+  const [call] = openCalls();
+  $("question").placeholder = call ? `What ${call.function.name} gave back` : "Ask about the picture";
+}
 
-async function addFiles(files) {
-  for (const file of files) {
-    if (!file.type.startsWith("image/")) {
-      showNotice(`${file.name || "That"} is not a picture.`);
-      continue;
-    }
-    waiting.push(await asUrl(file));
-  }
-  showTray();
-  recount();
+function rewind(index) {
+  if (running) return false;
+  turns = turns.slice(0, index);
+  showAll();
+  saveTurns(turns);
+  return true;
+}
+
+function edit(index) {
+  const turn = turns[index];
+  if (!rewind(index)) return;
+  waiting.take();
+  $("question").value = turn.text;
+  waiting.add(...(turn.pictures ?? []));
+  grow();
   $("question").focus();
 }
 
-function asUrl(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-}
+const retry = (index) => rewind(index) && answer();
 
-function showTray() {
-  $("tray").replaceChildren(...waiting.map((url, index) => {
-    const remove = make("button", { type: "button", textContent: "×", "aria-label": `Remove picture ${index + 1}` });
-    remove.onclick = () => {
-      waiting.splice(index, 1);
-      showTray();
-      recount();
-    };
-    return make("li", {}, make("img", { src: url, alt: `picture ${index + 1}` }), remove);
-  }));
-}
-
-/** Say what the next question costs, before it is sent. */
-function recount() {
-  clearTimeout(counting);
-  counting = setTimeout(async () => {
-    const text = $("question").value;
-    if (!text && !waiting.length) {
-      $("cost").textContent = "";
-      return;
-    }
-    try {
-      const body = requestBody([...turns, { role: "user", text, pictures: waiting }], settings);
-      const found = await count(body, settings);
-      const sizes = found.media.slice(found.media.length - waiting.length).map((use) => use.size.join(" × "));
-      const seen = sizes.length ? ` · seen at ${sizes.join(", ")}` : "";
-      $("cost").textContent = `${found.tokens} of ${found.context} tokens${seen}${found.fits ? "" : " · too long"}`;
-    } catch (error) {
-      $("cost").textContent = error.message;
-    }
-  }, 250);
-}
-
-// --- notices, settings, copying -----------------------------------------------------------------------------
+// --- notices and copying --------------------------------------------------------------------------------------
 
 function showNotice(text, again) {
-  const notice = $("notice");
-  notice.replaceChildren(make("span", { textContent: text }));
   const act = make("button", { type: "button", textContent: again ? "Retry" : "Close" });
   act.onclick = () => {
     hideNotice();
     again?.();
   };
-  notice.append(act);
-  notice.hidden = false;
+  $("notice").replaceChildren(make("span", { textContent: text }), act);
+  $("notice").hidden = false;
 }
 
 function hideNotice() {
   $("notice").hidden = true;
 }
 
-const NUMBERS = ["max_tokens", "temperature", "min_pixels", "max_pixels"];
-
-function showSettings() {
-  for (const name of ["key", "system", "model", ...NUMBERS]) $(`set-${name}`).value = settings[name] ?? "";
-  $("set-tools").value = settings.tools.length ? JSON.stringify(settings.tools, null, 2) : "";
-  $("settings-error").textContent = "";
-  $("settings").showModal();
-}
-
-function takeSettings() {
-  let tools = [];
+async function greet() {
   try {
-    tools = JSON.parse($("set-tools").value || "[]");
-    if (!Array.isArray(tools)) throw new Error();
-  } catch {
-    $("settings-error").textContent = "The tools are not a JSON list.";
-    return false;
-  }
-  for (const name of ["key", "system", "model"]) settings[name] = $(`set-${name}`).value;
-  for (const name of NUMBERS) settings[name] = $(`set-${name}`).value === "" ? null : Number($(`set-${name}`).value);
-  settings.tools = tools;
-  saveSettings(settings);
-  return true;
-}
-
-async function showModels() {
-  try {
-    const found = await models(settings);
-    $("set-model").replaceChildren(...found.map(({ id }) => make("option", { value: id, textContent: id })));
-    if (!found.some(({ id }) => id === settings.model)) settings.model = found[0].id;
-    $("model").textContent = settings.model;
+    await showModels(settings);
     hideNotice();
   } catch (error) {
-    showNotice(error.message, showModels);
+    showNotice(error.message, greet);
   }
 }
 
-function setTheme(theme) {
-  const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-}
-
-async function copy(write, button) {
+async function copyText(text, button) {
   const label = button.textContent;
   try {
-    await navigator.clipboard.writeText(write(requestBody(turns.filter((turn) => !turn.busy), settings), settings));
+    await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
     button.textContent = "Not allowed";
@@ -227,15 +188,33 @@ async function copy(write, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
+function copyRequest(write, button) {
+  return copyText(write(requestBody(turns.filter((turn) => !turn.busy), settings), settings), button);
+}
+
 // --- what people do -------------------------------------------------------------------------------------------
+
+const LARGEST = 45_000_000; // bytes; a request may have 64 MiB, and base64 adds a third
+
+async function addFiles(files) {
+  const pictures = files.filter((file) => /^(image|video)\//.test(file.type) && file.size <= LARGEST);
+  const other = files.find((file) => !pictures.includes(file));
+  if (other) {
+    const large = other.size > LARGEST ? `is larger than ${LARGEST / 1e6} MB` : "is neither a picture nor a video";
+    showNotice(`${other.name || "That"} ${large}.`);
+  }
+  waiting.add(...(await Promise.all(pictures.map(waiting.asUrl))));
+  $("question").focus();
+}
 
 $("composer").onsubmit = (event) => {
   event.preventDefault();
   const question = $("question").value.trim();
   if (running || !question) return;
+  if (live.isLive() && !live.ask(question)) return;
   $("question").value = "";
   grow();
-  send(question);
+  if (!live.isLive()) send(question);
 };
 $("question").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -251,7 +230,12 @@ $("question").oninput = () => {
   grow();
   recount();
 };
-document.addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  running?.abort();
+  live.cancel();
+  openMenu(false);
+});
 $("stop").onclick = () => running?.abort();
 for (const id of ["files", "camera"]) {
   $(id).onchange = async (event) => {
@@ -269,35 +253,58 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") addFiles([...event.dataTransfer.files]);
   });
 }
+$("go-live").onclick = async () => {
+  hideNotice();
+  try {
+    await live.start(settings, liveChanged);
+  } catch (error) {
+    showNotice(error.message);
+  }
+};
+function liveChanged(reason) {
+  $("go-live").hidden = live.isLive();
+  $("question").placeholder = live.isLive() ? "Ask about what the camera sees" : "Ask about the picture";
+  $("question").focus();
+  if (reason) showNotice(reason);
+}
 $("new").onclick = () => {
   running?.abort();
+  live.stop();
   turns = [];
   saveTurns(turns);
   showAll();
   recount();
   $("question").focus();
 };
-$("example").onclick = () => {
-  waiting.push(examplePicture());
-  showTray();
-  $("question").value = "What does it say?";
-  recount();
-  $("question").focus();
-};
-$("theme").onclick = () => {
-  settings.theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  saveSettings(settings);
-  setTheme(settings.theme);
-};
-$("open-settings").onclick = showSettings;
+function openMenu(open) {
+  $("menu").setAttribute("aria-expanded", open);
+}
+$("menu").onclick = () => openMenu($("menu").getAttribute("aria-expanded") !== "true");
+document.addEventListener("click", (event) => event.target.closest("#menu, #nav [id^=copy]") ?? openMenu(false));
+$("theme").onclick = () => switchTheme(settings);
+$("open-settings").onclick = () => showSettings(settings);
 $("close-settings").onclick = (event) => {
-  if (!takeSettings()) event.preventDefault();
-  else showModels().then(recount);
+  if (!takeSettings(settings)) event.preventDefault();
+  else greet().then(recount);
 };
-$("copy-curl").onclick = (event) => copy(asCurl, event.target);
-$("copy-python").onclick = (event) => copy(asPython, event.target);
+$("copy-curl").onclick = (event) => copyRequest(asCurl, event.target);
+$("copy-python").onclick = (event) => copyRequest(asPython, event.target);
+$("examples").append(...EXAMPLES.map(({ question, url }) => {
+  const picture = url();
+  const act = () => {
+    waiting.add(picture);
+    send(question);
+  };
+  const look = make("img", { src: picture, alt: "" });
+  return make("li", {}, make("button", { type: "button", onclick: act }, look, make("span", { textContent: question })));
+}));
 
 setTheme(settings.theme);
-showAll();
-showModels();
+greet();
 $("question").focus();
+loadTurns().then((kept) => {
+  // Whoever was quicker than the browser's memory has begun anew.
+  if (turns.length) return;
+  turns = kept;
+  showAll();
+});

@@ -1,46 +1,49 @@
-// What stays in this browser: settings, and the conversation with its pictures as far as they fit.
-
-const LIMIT = 4_000_000; // characters; browsers keep about five million for a site
+// What stays in this browser: settings, and the conversation with its pictures, photographs of any size among them.
 
 export const DEFAULTS = {
   model: "", key: "", system: "", max_tokens: 512, temperature: null, min_pixels: null, max_pixels: null, tools: [], theme: "",
 };
 
-function read(name, otherwise) {
-  try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-}
-
 export function loadSettings() {
-  return { ...DEFAULTS, ...read("settings", {}) };
+  try {
+    return { ...DEFAULTS, ...JSON.parse(localStorage.getItem("settings")) };
+  } catch {
+    return { ...DEFAULTS };
+  }
 }
 
 export function saveSettings(settings) {
   localStorage.setItem("settings", JSON.stringify(settings));
 }
 
-export function loadTurns() {
-  return read("turns", []);
+function result(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
 }
 
-/** Keep the newest turns that fit; returns how many older ones were left out. */
-export function saveTurns(turns) {
-  let kept = turns.filter((turn) => !turn.busy);
-  const all = kept.length;
-  let text = JSON.stringify(kept);
-  while (text.length > LIMIT && kept.length) {
-    kept = kept.slice(1);
-    while (kept.length && kept[0].role !== "user") kept = kept.slice(1);
-    text = JSON.stringify(kept);
-  }
+async function shelf(mode) {
+  const opening = indexedDB.open("clearsight", 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore("kept");
+  return (await result(opening)).transaction("kept", mode).objectStore("kept");
+}
+
+/** The turns kept last, none where the browser keeps nothing. */
+export async function loadTurns() {
   try {
-    localStorage.setItem("turns", text);
+    return (await result((await shelf("readonly")).get("turns"))) ?? [];
   } catch {
-    localStorage.removeItem("turns");
-    return all;
+    return [];
   }
-  return all - kept.length;
+}
+
+/** Whether the browser had room. */
+export async function saveTurns(turns) {
+  try {
+    await result((await shelf("readwrite")).put(turns.filter((turn) => !turn.busy), "turns"));
+    return true;
+  } catch {
+    return false;
+  }
 }

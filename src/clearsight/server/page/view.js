@@ -1,5 +1,8 @@
 // Turns as elements. Text is always set as text, never as markup.
 
+import { isVideo } from "./api.js";
+import { rich } from "./text.js";
+
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -11,10 +14,11 @@ export function make(name, attributes = {}, ...children) {
 }
 
 export function turnElement(turn) {
-  const element = make("li", { className: `turn ${turn.role === "tool" ? "user" : turn.role}` });
+  const element = make("li", { className: `turn ${turn.role === "tool" ? "user tool" : turn.role}` });
+  if (turn.role === "tool") element.append(make("p", { className: "quiet", textContent: `Result of ${turn.name ?? "the call"}` }));
   element.append(make("div", { className: "pictures" }), make("div", { className: "text" }), make("div", { className: "calls" }));
   element.append(make("p", { className: "quiet used" }));
-  for (const url of turn.pictures ?? []) element.firstChild.append(figure(url));
+  for (const url of turn.pictures ?? []) element.querySelector(".pictures").append(figure(url));
   fill(element, turn);
   return element;
 }
@@ -22,7 +26,7 @@ export function turnElement(turn) {
 /** Bring an element up to date with its turn. */
 export function fill(element, turn) {
   element.classList.toggle("busy", Boolean(turn.busy));
-  element.querySelector(".text").textContent = turn.text;
+  element.querySelector(".text").replaceChildren(...(turn.role === "assistant" ? rich(turn.text) : [turn.text]));
   element.querySelector(".calls").replaceChildren(...(turn.calls ?? []).map(call));
   element.querySelector(".used").textContent = turn.used ?? "";
 }
@@ -38,7 +42,13 @@ function call(item) {
 }
 
 export function figure(url) {
-  return make("figure", {}, make("img", { src: url, alt: "picture of this turn" }));
+  return make("figure", {}, medium(url, `${isVideo(url) ? "video" : "picture"} of this turn`));
+}
+
+/** A picture, or a video that can be played. */
+export function medium(url, label) {
+  if (!isVideo(url)) return make("img", { src: url, alt: label });
+  return make("video", { src: url, controls: true, muted: true, preload: "metadata", "aria-label": label });
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -67,17 +77,4 @@ export async function annotate(holder, notes) {
     }
   }
   holder.append(svg);
-}
-
-/** A small drawing to try things with: a sign and some shapes. */
-export function examplePicture() {
-  const canvas = make("canvas", { width: 224, height: 112 });
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = "#fdfdfb";
-  pen.fillRect(0, 0, 224, 112);
-  pen.fillStyle = "#1a1a1a";
-  pen.font = "600 44px Helvetica, Arial, sans-serif";
-  pen.textBaseline = "middle";
-  pen.fillText("Coffee", 32, 58);
-  return canvas.toDataURL("image/png");
 }

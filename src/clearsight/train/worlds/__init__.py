@@ -5,8 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from .boxes import draw_boxes
+from .calls import draw_calls
+from .charts import draw_charts
+from .clips import draw_clips
+from .documents import draw_documents
+from .pairs import draw_pairs
 from .sample import Sample, Split
+from .screens import draw_screens
+from .scripts import draw_scripts
 from .shapes import draw_shapes
+from .signs import draw_signs
+from .strips import draw_strips
+from .sums import draw_sums
 from .text import draw_line, draw_page, draw_word
 
 __all__ = ["WORLDS", "Sample", "Split", "draw"]
@@ -16,6 +27,17 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "line": draw_line,
     "page": draw_page,
     "shapes": draw_shapes,
+    "documents": draw_documents,
+    "boxes": draw_boxes,
+    "charts": draw_charts,
+    "signs": draw_signs,
+    "calls": draw_calls,
+    "pairs": draw_pairs,
+    "clips": draw_clips,
+    "sums": draw_sums,
+    "strips": draw_strips,
+    "scripts": draw_scripts,
+    "screens": draw_screens,
 }
 
 

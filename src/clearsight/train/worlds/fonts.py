@@ -80,10 +80,14 @@ def cap_height(path: Path) -> float:
     return (bottom - top) / size
 
 
-def _family_files(place: tuple[str, str], pattern: str, styles: tuple[str, ...]) -> tuple[Path, ...]:
-    package, folder = place
+def package_file(package: str, name: str) -> Path:
+    """A file inside an installed package, which is not imported. Raises ImportError when the package is missing."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"the font package {package!r} is missing; install it with: pip install 'clearsight[train]'")
-    root = Path(spec.submodule_search_locations[0]) / folder
-    return tuple(root / pattern.format(style) for style in styles)
+    return Path(spec.submodule_search_locations[0]) / name
+
+
+def _family_files(place: tuple[str, str], pattern: str, styles: tuple[str, ...]) -> tuple[Path, ...]:
+    package, folder = place
+    return tuple(package_file(package, folder) / pattern.format(style) for style in styles)

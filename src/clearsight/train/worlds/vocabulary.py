@@ -6,7 +6,13 @@ A small model gives each of these pieces a token of its own and spells everythin
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from clearsight.processor.tools import announce, call_text
+
+from .calls import TOOLS, example_calls
+from .clips import DIRECTIONS, TIMES
+from .questions import absent, questions
 from .scene import COLOURS, SHAPES, plural, with_article
 from .shapes import NO_TEXT, SIDES
 from .text import NO_SHAPES, ORDINALS
@@ -26,8 +32,29 @@ def pieces(text: str) -> list[str]:
 
 
 def question_words() -> list[str]:
-    """Every piece longer than one byte of the questions, the fixed answers and the chat frame, sorted."""
-    return sorted({piece for text in _texts() for piece in pieces(text) if len(piece) > 1})
+    """Every piece longer than one byte of the questions, the fixed answers, the chat frame and the tools, sorted."""
+    found = {piece for text in (*_texts(), *_later_texts()) for piece in pieces(text)} | _call_pieces()
+    return sorted(piece for piece in found if len(piece) > 1)
+
+
+def _call_pieces() -> set[str]:
+    """What calls, results and answers from them have in common whatever is seen in the picture."""
+    drawn = [{piece for text in _call_texts(seed) for piece in pieces(text)} for seed in range(12)]
+    return set.intersection(*drawn)
+
+
+def _call_texts(seed: int) -> Iterator[str]:
+    for call, result, answer in example_calls(seed):
+        yield from (call_text(call, "hermes"), result, answer)
+
+
+def _later_texts() -> Iterator[str]:
+    """What the wordings of questions.txt say around their slots, and how tools are announced."""
+    for wordings in questions().values():
+        for wording in (*wordings.train, *wordings.test):
+            yield from re.split(r"{\w+}", wording[0].upper() + wording[1:])
+    yield from (absent("box"), *DIRECTIONS, *TIMES, "picture 1", "\n<tool_response>\n", "\n</tool_response>")
+    yield announce(tuple(TOOLS.values()), "hermes")
 
 
 def _texts() -> list[str]:

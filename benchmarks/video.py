@@ -1,0 +1,153 @@
+"""Reading a twenty-minute 720p video: frames a second and memory, against decoding everything.
+
+    python benchmarks/video.py [--seconds 1200] [--gop 30]
+
+Makes its own video. Ends in one machine-readable line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from clearsight.media import DEFAULT_LIMITS, Sandbox, open_video
+from clearsight.processor import Processor
+
+WIDTH, HEIGHT, FPS = 1280, 720, 30
+PART = 10  # seconds that are encoded; the rest repeats their packets
+
+
+def make(path: Path, seconds: int, gop: int) -> None:
+    """A coarse pattern with a square that moves over it."""
+    noise = np.random.default_rng(0).integers(0, 80, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    ground = noise.repeat(8, 0).repeat(8, 1)
+    part = path.with_name("part.mp4")
+    with av.open(str(part), "w") as container:
+        wishes = {"preset": "veryfast", "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"}
+        stream = container.add_stream("libx264", rate=FPS, options=wishes)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for index in range(PART * FPS):
+            picture = ground.copy()
+            x, y = 7 * index % (WIDTH - 200), 3 * index % (HEIGHT - 200)
+            picture[y : y + 200, x : x + 200] = (5 * index % 256, 200, index % 256)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path), "w") as out:
+        for repeat in range(seconds // PART):
+            with av.open(str(part)) as source:
+                stream = source.streams.video[0]
+                if not repeat:
+                    copy = out.add_stream_from_template(stream)
+                for packet in source.demux(stream):
+                    if packet.dts is None:
+                        continue
+                    shift = int(repeat * PART / packet.time_base)
+                    packet.dts, packet.pts, packet.stream = packet.dts + shift, packet.pts + shift, copy
+                    out.mux(packet)
+
+
+def measured(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    """`work` in a process of its own, with its time and the peak memory of it and of its workers."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (work, path))
+
+
+def _measure(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    before, start = _processor_seconds(), time.perf_counter()
+    found = work(path)
+    found["seconds"] = round(time.perf_counter() - start, 2)
+    found["cpu_seconds"] = round(_processor_seconds() - before, 2)
+    found["own_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return found
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its workers that have ended."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
+def _peak_mb(process: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    return int(found[1]) >> 10 if found else 0
+
+
+def sampled(path: Path) -> dict[str, Any]:
+    """The frames of the plan, as the processor reads them."""
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(path)}]}]
+    (use,) = Processor.packaged("2b").count(messages).media
+    sandbox = Sandbox(DEFAULT_LIMITS, workers=1)
+    clip = open_video(path, sandbox=sandbox)
+    indices = [round(moment * FPS) for moment in use.times or ()]
+    start = time.perf_counter()
+    count = sum(1 for _ in clip.frames(indices, use.size[::-1]))
+    reading = round(time.perf_counter() - start, 2)
+    worker = sandbox._idle.get()
+    sandbox._idle.put(worker)
+    peak = _peak_mb(worker.process.pid) if worker else 0
+    sandbox.close()
+    return {"frames": count, "size": use.size, "tokens": use.tokens, "reading_seconds": reading, "worker_mb": peak}
+
+
+def prepared(path: Path) -> dict[str, Any]:
+    """Everything up to the model's inputs, and once more for a second question."""
+    processor = Processor.packaged("2b")
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(path)}]}]
+    processor.prepare(messages)
+    start = time.perf_counter()
+    processor.prepare(messages)
+    again = round(time.perf_counter() - start, 2)
+    processor.sandbox.close()
+    return {"again_seconds": again}
+
+
+def counted(path: Path) -> dict[str, Any]:
+    processor = Processor.packaged("2b")
+    tokens = processor.count([{"role": "user", "content": [{"type": "video", "video": str(path)}]}]).tokens
+    processor.sandbox.close()
+    return {"tokens": tokens}
+
+
+def everything(path: Path) -> dict[str, Any]:
+    """Every frame decoded and thrown away, none resized: the least that a reader without seeking can do."""
+    count = 0
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for _ in container.decode(video=0):
+            count += 1
+    return {"frames": count}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=int, default=1200)
+    parser.add_argument("--gop", type=int, default=30)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.mp4"
+        make(path, args.seconds, args.gop)
+        result: dict[str, Any] = {"seconds": args.seconds, "gop": args.gop, "megabytes": path.stat().st_size >> 20}
+        for work in (counted, sampled, prepared, everything):
+            result[work.__name__] = measured(work, path)
+            print(work.__name__, result[work.__name__], flush=True)
+    spent, all_frames = result["sampled"]["reading_seconds"], result["everything"]["frames"]
+    result["sampled"]["frames_per_second"] = round(result["sampled"]["frames"] / spent, 1)
+    result["video_seconds_per_second"] = round(args.seconds / spent, 1)
+    result["times_faster"] = round(result["everything"]["seconds"] / spent, 2)
+    result["all_fit_in_memory_gb"] = round(all_frames * WIDTH * HEIGHT * 3 / 2**30, 1)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The metrics against the published definitions (facts, 10.8), and the controls that take the picture away."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clearsight import VLM
+from clearsight.cli import main
+from clearsight.eval import evaluate, markdown_table, write_report
+from clearsight.eval.metrics import anls, boxes_match, calls_match, characters, edit_distance, overlap, relaxed
+from clearsight.messages import ToolCall
+from clearsight.train.examine import WORLDS, held_out
+
+texts = st.text("ab cAé1", max_size=8)
+
+
+@given(texts, texts, texts)
+def test_edit_distance_is_a_distance(one, two, three):
+    assert (edit_distance(one, two) == 0) == (one == two)
+    assert edit_distance(one, two) == edit_distance(two, one)
+    assert edit_distance(one, three) <= edit_distance(one, two) + edit_distance(two, three)
+    assert abs(len(one) - len(two)) <= edit_distance(one, two) <= max(len(one), len(two))
+
+
+@pytest.mark.parametrize(
+    ("given_text", "wanted", "value"),
+    [
+        ("Harbour  Cafe", "harbour cafe", 1.0),
+        ("harbor cafe", "harbour cafe", 1 - 1 / 12),
+        ("xyz", "abc", 0.0),
+        ("ab", "abcd", 0.5),
+        ("a", "abc", 0.0),
+        ("", "", 1.0),
+    ],
+)
+def test_anls(given_text, wanted, value):
+    assert anls(given_text, wanted) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("given_text", "wanted", "value"),
+    [
+        ("105", "100", 1.0),
+        ("105.1", "100", 0.0),
+        ("95", "100", 1.0),
+        ("-10", "-10.4", 1.0),
+        ("1,000", "1000", 1.0),
+        ("0.2", "20%", 1.0),
+        ("20%", "20", 0.0),
+        ("0", "0", 1.0),
+        ("0.01", "0", 0.0),
+        ("north", "North", 1.0),
+        ("North", "12", 0.0),
+    ],
+)
+def test_relaxed_accuracy(given_text, wanted, value):
+    assert relaxed(given_text, wanted) == value
+
+
+def test_characters_are_a_share_of_the_wanted_ones():
+    assert characters("학고", "학교") == 0.5
+    assert characters("", "学校") == 0.0
+    assert characters("way too long", "a") == 0.0
+
+
+def test_overlap_of_boxes():
+    assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == 1.0
+    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert overlap((0, 0, 10, 10), (10, 0, 20, 10)) == 0.0
+    assert overlap((3, 3, 3, 3), (3, 3, 3, 3)) == 0.0
+
+
+def test_every_box_needs_its_own_counterpart():
+    one, two = (0, 0, 10, 10), (20, 20, 40, 40)
+    assert boxes_match([two, one], [one, two]) == 1.0
+    assert boxes_match([one], [one, two]) == 0.0
+    assert boxes_match([one, one], [one, two]) == 0.0
+    assert boxes_match([(0, 0, 10, 6)], [one]) == 1.0
+    assert boxes_match([(0, 0, 10, 4.9)], [one]) == 0.0
+
+
+def test_calls_are_equal_by_value():
+    wanted = [ToolCall("f", '{"a": 1, "b": "x"}')]
+    assert calls_match([ToolCall("f", '{"b":"x","a":1}', "call_1")], wanted) == 1.0
+    assert calls_match([ToolCall("f", '{"a": 1, "b": "X"}')], wanted) == 0.0
+    assert calls_match([ToolCall("g", '{"a": 1, "b": "x"}')], wanted) == 0.0
+    assert calls_match(wanted * 2, wanted) == 0.0
+    assert calls_match([], wanted) == 0.0
+
+
+def test_held_out_samples_are_bounded_by_skill():
+    samples = held_out(3, ("boxes", "scripts"))
+    counts = {skill: sum(s.skill == skill for s in samples) for skill in {s.skill for s in samples}}
+    assert max(counts.values()) == 3
+    assert {"box", "Korean"} <= counts.keys()
+
+
+def test_evaluation_and_its_page(tmp_path):
+    vlm = VLM.load("nano")
+    samples = held_out(2, ("word", "boxes", "clips", "pairs"))
+    result = evaluate(vlm, samples)
+    assert set(result["by_skill"]) == {sample.skill for sample in samples}
+    assert sum(values["samples"] for values in result["by_skill"].values()) == len(samples)
+    for control in ("with_another_picture", "with_blank_pictures"):
+        assert 0 <= result[control]["changed"] <= 1
+    page = tmp_path / "nano.md"
+    write_report(page, vlm, samples, result)
+    text = page.read_text()
+    for skill, values in result["by_skill"].items():
+        assert f"| {skill} |" in text
+        assert f"{values['accuracy']:.1%}" in text
+    assert len(list((tmp_path / "images" / "nano").glob("*.png"))) == len(result["by_skill"])
+    assert markdown_table(result).count("\n") == len(result["by_skill"]) + 3
+
+
+def test_the_command_names_what_is_wrong(capsys):
+    assert main(["eval", "--worlds", "word,moon"]) == 2
+    assert f"there is no world 'moon'; the worlds are {', '.join(WORLDS)}" in capsys.readouterr().err
+    assert main(["eval", "--count", "0"]) == 2
+    assert "--count is 0" in capsys.readouterr().err
+
+
+def test_the_command_measures(capsys, tmp_path):
+    assert main(["eval", "--worlds", "word", "--count", "3", "--out", str(tmp_path / "card.json")]) == 0
+    assert "| word |" in capsys.readouterr().out
+    assert (tmp_path / "card.json").exists()

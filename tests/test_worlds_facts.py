@@ -1,0 +1,168 @@
+"""Labels against what was drawn: boxes hold their shapes, sums are right, clips move and charts stand as told."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clearsight.messages import Box, Text, ToolCall
+from clearsight.train.worlds import draw
+from clearsight.train.worlds.boxes import _scene, shape_box
+from clearsight.train.worlds.charts import _data, _question
+from clearsight.train.worlds.clips import DIRECTIONS, TIMES, paint_clip, pose_clip
+from clearsight.train.worlds.documents import _receipt
+from clearsight.train.worlds.scene import COLOURS, paint
+from clearsight.train.worlds.sums import arithmetic
+
+seeds = st.integers(0, 2**60)
+
+
+def samples(world, skill):
+    return [sample for seed in range(150) if (sample := draw(world, seed, "train")).skill == skill]
+
+
+@given(seeds)
+def test_a_box_holds_all_the_pixels_of_its_shape_and_little_else(seed):
+    rng = random.Random(seed)
+    scene, _ = _scene(rng, 1.0, 1)
+    picture = paint(rng, scene)
+    shape = scene.shapes[0]
+    left, top, right, bottom = shape_box(picture, scene, shape)
+    assert shape.x - shape.radius - 2 <= left < shape.x < right <= shape.x + shape.radius + 2
+    assert shape.y - shape.radius - 2 <= top < shape.y < bottom <= shape.y + shape.radius + 2
+    pixels = np.asarray(picture, dtype=float)
+    inside = np.zeros(pixels.shape[:2], dtype=bool)
+    inside[int(top) : int(bottom), int(left) : int(right)] = True
+    own = np.linalg.norm(pixels - pixels[int(shape.y), int(shape.x)], axis=-1) < 12
+    rows, columns = np.mgrid[: scene.height, : scene.width]
+    near = np.hypot(columns + 0.5 - shape.x, rows + 0.5 - shape.y) <= shape.radius
+    assert not (own & near & ~inside).any()
+    # A star fills a third of its box.
+    assert (own & inside).sum() > 0.25 * inside.sum()
+
+
+def test_the_box_of_a_find_sample_has_its_colour_in_the_middle():
+    wanted = (draw("boxes", seed, "train", 0.0) for seed in range(400))
+    checked = 0
+    for sample in wanted:
+        boxes = [part for part in sample.label.parts if isinstance(part, Box)]
+        if sample.skill == "box" and boxes:
+            box, picture = boxes[0], sample.picture
+            x, y = (box.x1 + box.x2) / 2000 * picture.width, (box.y1 + box.y2) / 2000 * picture.height
+            middle = np.asarray(picture)[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].reshape(-1, 3).mean(axis=0)
+            nearest = min(COLOURS, key=lambda name: math.dist(COLOURS[name], middle))
+            checked += 1
+            assert nearest in sample.label.parts[0].text or nearest in ("brown", "red", "orange", "white", "black")
+    assert checked > 50
+
+
+@given(seeds, st.sampled_from(("train", "test")))
+def test_sums_are_right(seed, split):
+    left, sign, right, result = arithmetic(random.Random(seed), split, 1.0)
+    assert result == {"+": left + right, "-": left - right, "x": left * right, ":": left / right}[sign]
+    assert result >= 0
+
+
+def test_areas_and_angles_follow_from_the_measures_written():
+    for sample in samples("sums", "area and perimeter"):
+        assert re.fullmatch(r"\d+ (square )?(cm|m|km)", sample.answer)
+        assert sample.answer.split()[1] == "square" or int(sample.answer.split()[0]) % 2 == 0
+    for sample in samples("sums", "angle and side"):
+        assert re.fullmatch(r"\d+ (degrees|cm|m|km)", sample.answer)
+
+
+@given(seeds)
+def test_clips_do_what_their_labels_say(seed):
+    clip, question, answer, skill = pose_clip(random.Random(seed), "train", 1.0)
+    movers = [actor for actor in clip.actors if any(actor.step)]
+    named = [actor for actor in clip.actors if actor.name in question]
+    if skill == "how many move":
+        assert answer == str(len(movers))
+    elif skill == "what moves":
+        (mover,) = movers
+        assert answer.endswith(mover.name)
+    elif skill == "where it moves":
+        (x, y), way = named[0].step, DIRECTIONS[answer]
+        assert (np.sign(x), np.sign(y)) == way
+    elif skill == "when":
+        assert named[0].appears // 2 == TIMES.index(answer)
+    elif skill == "order":
+        first = min(named or clip.actors, key=lambda actor: actor.appears)
+        last = max(clip.actors, key=lambda actor: actor.appears)
+        assert answer.endswith(first.name if named else last.name)
+    else:
+        assert not named
+    for actor in clip.actors:
+        for frame in (0, clip.frames - 1):
+            shape = actor.at(frame)
+            assert shape.radius <= shape.x <= clip.side - shape.radius
+            assert shape.radius <= shape.y <= clip.side - shape.radius
+
+
+def test_only_what_moves_changes_between_frames():
+    for seed in range(60):
+        rng = random.Random(seed)
+        clip, *_ = pose_clip(rng, "train", 1.0)
+        frames = [np.asarray(frame, dtype=int) for frame in paint_clip(rng, clip)]
+        still = not any(any(actor.step) or actor.appears for actor in clip.actors)
+        # Compression spreads a change over its neighbourhood.
+        assert still == all(np.abs(frame - frames[0]).max() < 40 for frame in frames)
+
+
+@given(seeds)
+def test_chart_answers_follow_from_the_plotted_values(seed):
+    rng = random.Random(seed)
+    chart = _data(rng, "train", 1.0)
+    section, slots, answer, _ = _question(rng, chart)
+    values = chart.values
+    if chart.kind == "pie":
+        assert sum(values.values()) == 100
+    number = answer.rstrip("%")
+    if section == "chart value":
+        assert int(number) == values[slots["name"]]
+    elif section == "chart sum":
+        assert int(number) == values[slots["one"]] + values[slots["two"]]
+    elif section == "chart difference":
+        assert int(number) == values[slots["one"]] - values[slots["two"]] > 0
+    elif section in ("chart highest", "chart lowest"):
+        assert values[answer] == (max if section == "chart highest" else min)(values.values())
+    elif section == "chart count":
+        assert int(answer) == len(values)
+    else:
+        assert answer == chart.title
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_receipt_adds_up(seed):
+    page = _receipt(random.Random(seed), "train", 1.0)
+    fields = {field.name: field.value for field in page.fields}
+    amount = {
+        name: float(re.sub("[^0-9.]", "", fields[name])) for name in ("subtotal", "tax", "total") if name in fields
+    }
+    prices = [float(re.sub("[^0-9.]", "", answer)) for section, _, answer, _ in page.asks if section == "price of"]
+    assert math.isclose(amount["total"], sum(prices) + amount.get("tax", 0), abs_tol=0.011)
+    assert "subtotal" not in amount or math.isclose(amount["subtotal"], sum(prices), abs_tol=0.011)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_calls_fit_the_tools_offered_and_answers_use_the_result(split):
+    for seed in range(120):
+        sample = draw("calls", seed, split)
+        offered = {tool.name: tool for tool in sample.tools}
+        for message in sample.messages:
+            for call in (part for part in message.parts if isinstance(part, ToolCall)):
+                schema = offered[call.name].parameters
+                assert set(json.loads(call.arguments)) == set(schema["required"])
+        if sample.metric == "tool-call":
+            assert [message.role for message in sample.messages] == ["user", "assistant", "tool", "assistant"]
+            result = json.loads(next(p.text for p in sample.messages[2].parts if isinstance(p, Text)))
+            said = sample.messages[3].parts[0].text
+            told = [str(value) for value in result.values() if not isinstance(value, bool) and value != 0]
+            assert all(value in said for value in told if value != "late"), (result, said)
