@@ -97,6 +97,12 @@ def test_the_same_seed_gives_the_same_answer(engine, inputs):
     assert first != tokens(engine, inputs, temperature=1.5, seed=4)
 
 
+@pytest.mark.parametrize("temperature", [1e-5, 1e-30, 2.2e-311])
+def test_a_temperature_next_to_nothing_takes_the_best_token(temperature):
+    sampler = Sampler(SamplingParams(temperature=temperature), torch.tensor([0]), 4, ())
+    assert sampler.choose(torch.tensor([-300.0, 1.0, 500.0, 499.0])).token == 2
+
+
 def test_top_k_one_is_greedy_at_any_temperature(engine, inputs):
     assert tokens(engine, inputs, temperature=2.0, top_k=1) == tokens(engine, inputs)
 

@@ -15,6 +15,7 @@ from clearsight.engine.request import Constraint
 from clearsight.inputs import SamplingParams
 
 _FIRST_LOOK = 256  # candidates sorted before all of the vocabulary is
+_COLDEST = 1e-6  # a temperature below this has no better token left to prefer, and would overflow float32
 
 
 class Choice(NamedTuple):
@@ -61,7 +62,7 @@ class Sampler:
         """The next token for scores (V,). Counts it for the penalties; a constraint is not told of `ends`."""
         logits = logits_V.float()
         scores = self._adjusted(logits)
-        token = int(scores.argmax()) if self.params.greedy else self._draw(scores / self.params.temperature)
+        token = int(scores.argmax()) if self.params.greedy else self._draw(scores / max(self.params.temperature, _COLDEST))
         if self._penalises:
             self._seen[token] = True
             self._counts[token] += 1
