@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from clearsight.model.weights import random_model, save_model
 from clearsight.processor import ImageSettings, Tokenizer
 
 # Machines here are shared, so a slow example says nothing.
-settings.register_profile("clearsight", deadline=None)
+# A run that decides whether a change lands draws the same examples each time; every other run draws new ones.
+settings.register_profile("clearsight", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("clearsight")
 
 TINY = ModelConfig(
