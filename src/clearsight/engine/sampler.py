@@ -62,7 +62,9 @@ class Sampler:
         """The next token for scores (V,). Counts it for the penalties; a constraint is not told of `ends`."""
         logits = logits_V.float()
         scores = self._adjusted(logits)
-        token = int(scores.argmax()) if self.params.greedy else self._draw(scores / max(self.params.temperature, _COLDEST))
+        token = (
+            int(scores.argmax()) if self.params.greedy else self._draw(scores / max(self.params.temperature, _COLDEST))
+        )
         if self._penalises:
             self._seen[token] = True
             self._counts[token] += 1
