@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import base64
+import contextlib
 import io
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
