@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from clearsight.server import ServerSettings
 
 KEY = "a-key-of-the-tests"
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,7 @@ def address():
 class Client:
     """A connection and the events it got."""
 
-    def __init__(self, address, **options):
-        headers = {"Authorization": f"Bearer {KEY}"}
+    def __init__(self, address, headers=AUTHORIZED, **options):
         self._stack = ExitStack()
         self.socket = self._stack.enter_context(
             connect(f"{address}/v1/realtime", additional_headers=headers, **options)
@@ -75,17 +75,20 @@ class Client:
 
 @pytest.fixture
 def client(address):
-    # A connection that was just closed may still count for a moment.
-    for _ in range(50):
-        found = Client(address)
+    with opened(address) as found:
+        yield found
+
+
+def opened(address, *headers, **options):
+    """A client with a session; a connection that was just closed may still count for a moment."""
+    for _ in range(100):
         try:
+            found = Client(address, *headers, **options)
             found.wait("session.created")
-        except ConnectionClosed:
+        except (InvalidStatus, ConnectionClosed):
             time.sleep(0.1)
-            continue
-        with found:
-            yield found
-        return
+        else:
+            return found
     pytest.fail("no session was free")
 
 
@@ -218,20 +221,12 @@ def test_too_many_frames_a_second_are_given_up_unread_and_counted(client):
 
 
 def test_sessions_are_bounded_and_free_again_when_left(address, client):
-    second = Client(address)
-    second.wait("session.created")
+    second = opened(address)
     with pytest.raises((InvalidStatus, ConnectionClosed)):
         Client(address).wait("session.created")
     second.socket.close()
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            with Client(address) as third:
-                third.wait("session.created")
-                return
-        except (InvalidStatus, ConnectionClosed):
-            time.sleep(0.1)
-    pytest.fail("the session was not given back")
+    with opened(address):
+        pass
 
 
 def test_a_key_is_asked_for_and_may_come_as_a_protocol(address):
@@ -241,19 +236,13 @@ def test_a_key_is_asked_for_and_may_come_as_a_protocol(address):
     with pytest.raises(InvalidStatus):
         Client(address, origin="http://evil.test")
     protocols = ["realtime", f"openai-insecure-api-key.{KEY}"]
-    with connect(f"{address}/v1/realtime", subprotocols=protocols) as socket:
-        assert socket.subprotocol == "realtime"
+    with opened(address, None, subprotocols=protocols) as found:
+        assert found.socket.subprotocol == "realtime"
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind(address):
     for _ in range(3):
-        for _ in range(100):
-            try:
-                found = Client(address)
-                found.wait("session.created")
-                break
-            except (InvalidStatus, ConnectionClosed):
-                time.sleep(0.1)
+        found = opened(address)
         found.frame(0.0, picture())
         found.ask("Tell me a very long story.")
         found.wait("response.created")
