@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 QUESTIONS = (
     ("sign.png", "What does it say?"),
     ("circle.png", "What is this?"),
-    ("circle.png", "How many shapes are there?"),
+    ("circle.png", "What colour is the circle?"),
 )
 
 

@@ -95,7 +95,17 @@ def stages() -> list[Stage]:
         decay=0.7,
         seed=5,
     )
-    return [crops, dialogue, short, scenes, read, look, scan]
+    naming = Stage(
+        name="naming",
+        mix=Mix(weights={"word": 0.15, "line": 0.1, "shapes": 0.75}, form="chat", level_start=0.8, level_end=0.8),
+        steps=500,
+        batch_size=64,
+        lr=2e-3,
+        warmup=20,
+        decay=0.9,
+        seed=6,
+    )
+    return [crops, dialogue, short, scenes, read, look, scan, naming]
 
 
 def main() -> None:
