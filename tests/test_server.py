@@ -14,6 +14,7 @@ from live_server import running
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from clearsight.config import NANO
 from clearsight.engine import EngineSettings
 from clearsight.server import ServerSettings
 from clearsight.server.settings import check_exposure
@@ -21,6 +22,7 @@ from clearsight.vlm import VLM
 
 KEY, OTHER = "key-of-the-tests", "key-of-somebody-else"
 NAMES = ("nano", "gpt-4o")
+IM_END = NANO.tokens.im_end
 
 
 @pytest.fixture(scope="module")
@@ -200,11 +202,21 @@ def test_calls_stream_as_they_are_collected(client):
 
 
 def test_plain_completions(client):
-    answer = client.completions.create(model="nano", prompt="How many", max_tokens=6, n=2, seed=1, logprobs=2)
+    asked = {"model": "nano", "prompt": "How many", "max_tokens": 6, "seed": 1, "logit_bias": {str(IM_END): -100}}
+    answer = client.completions.create(**asked, n=2, logprobs=2)
     assert [choice.index for choice in answer.choices] == [0, 1]
-    assert len(answer.choices[0].logprobs.tokens) == answer.usage.completion_tokens // 2
-    stream = client.completions.create(model="nano", prompt="How many", max_tokens=6, seed=1, stream=True)
+    assert [len(choice.logprobs.tokens) for choice in answer.choices] == [6, 6]
+    assert answer.usage.completion_tokens == 12
+    stream = client.completions.create(**asked, stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == answer.choices[0].text
+
+
+def test_an_empty_completion_still_has_its_logprobs(client):
+    answer = client.completions.create(
+        model="nano", prompt="How many", max_tokens=4, logprobs=1, logit_bias={str(IM_END): 100}
+    )
+    assert answer.choices[0].text == ""
+    assert answer.choices[0].logprobs.tokens == []
 
 
 def response_input():

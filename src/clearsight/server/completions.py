@@ -46,8 +46,11 @@ def completion_routes(service: Service) -> APIRouter:
                 return await streaming(service, request, stack, _completion_stream(service, body, turns, opening))
             await service.while_connected(request, answers(service, turns))
             replies = [turn.reader.reply for turn in turns]
+            with_logprobs = body.logprobs is not None
             choices = [
-                render.completion_choice(index, reply.text, render.finish_reason(reply), reply.logprobs)
+                render.completion_choice(
+                    index, reply.text, render.finish_reason(reply), reply.logprobs if with_logprobs else None
+                )
                 for index, reply in enumerate(replies)
             ]
             total = render.usage([reply.usage for reply in replies])
@@ -61,9 +64,9 @@ async def _completion_stream(
 ) -> AsyncGenerator[str, None]:
     async for index, delta in merged(service, turns):
         if delta is None:
-            choice = render.completion_choice(index, "", render.finish_reason(turns[index].reader.reply), ())
+            choice = render.completion_choice(index, "", render.finish_reason(turns[index].reader.reply))
         else:
-            choice = render.completion_choice(index, delta.text, None, delta.tokens)
+            choice = render.completion_choice(index, delta.text, None, delta.tokens or None)
         yield render.event({**head, "choices": [choice]})
     if body.stream_options is not None and body.stream_options.include_usage:
         total = render.usage([turn.reader.reply.usage for turn in turns])

@@ -108,10 +108,12 @@ def chat_chunk(
     return {**head, "object": "chat.completion.chunk", "choices": [choice]}
 
 
-def completion_choice(index: int, text: str, reason: str | None, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """A choice of /v1/completions, whose probabilities have a shape of their own."""
+def completion_choice(
+    index: int, text: str, reason: str | None, tokens: Sequence[TokenLogprob] | None = None
+) -> dict[str, Any]:
+    """A choice of /v1/completions, whose probabilities have a shape of their own; tokens: None unless asked for."""
     logprobs = None
-    if tokens:
+    if tokens is not None:
         logprobs = {
             "tokens": [item.text for item in tokens],
             "token_logprobs": [_finite(item.logprob) for item in tokens],
