@@ -247,9 +247,9 @@ def test_a_folder_in_the_open_folder(tmp_path: Path, box: Sandbox) -> None:
 
 
 def test_reading_has_a_time_limit_and_the_next_one_works() -> None:
-    slow = Sandbox(MediaLimits(decode_seconds=0.01), workers=1)
+    slow = Sandbox(MediaLimits(decode_seconds=0.001), workers=1)
     clip = open_video(film(frames=200, size=(320, 240), gop=250), sandbox=slow)
-    with pytest.raises(MediaError, match=r"decoding took longer than the limit of 0\.01 seconds"):
+    with pytest.raises(MediaError, match=r"decoding took longer than the limit of 0\.001 seconds"):
         list(clip.frames(range(200)))
     assert open_video(film(), sandbox=slow).header.frames == 60
     slow.close()

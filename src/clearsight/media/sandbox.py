@@ -118,13 +118,16 @@ class Sandbox:
 
 
 class _Job:
-    """One job's messages, with a deadline over all of them. refused: it has ended with a refusal."""
+    """One job's messages, with a limit on all the seconds spent waiting for them.
+
+    What the reader does between two messages costs the job nothing. refused: it has ended with a refusal.
+    """
 
     def __init__(self, channel: socket.socket, name: str, seconds: float) -> None:
         self._channel = channel
         self._name = name
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._left = seconds
         self.refused = False
 
     def image(self, job: dict[str, Any] | None, body: bytes = b"", file: int | None = None) -> Image.Image:
@@ -133,8 +136,11 @@ class _Job:
 
     def ask(self, job: dict[str, Any] | None, body: bytes, file: int | None = None) -> tuple[dict[str, Any], bytes]:
         """The next answer, to a new job or, for None, to the one under way."""
+        begin = time.monotonic()
         try:
-            self._channel.settimeout(max(1e-3, self._deadline - time.monotonic()))
+            if self._left <= 0:
+                raise TimeoutError
+            self._channel.settimeout(self._left)
             if job is not None:
                 wire.send(self._channel, job, body, file)
             answer, data, _ = wire.receive(self._channel)
@@ -143,6 +149,8 @@ class _Job:
             raise MediaError(f"{self._name}: decoding took longer than {limit}") from None
         except (OSError, EOFError, ValueError):
             raise MediaError(f"{self._name}: it cannot be decoded within the memory allowed") from None
+        finally:
+            self._left -= time.monotonic() - begin
         if "refusal" in answer:
             self.refused = True
             # The worker knows no names; what it says begins with a stand-in.
