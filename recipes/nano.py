@@ -19,7 +19,7 @@ from clearsight.processor import Processor
 from clearsight.train.data import Mix
 from clearsight.train.loop import run_stage
 from clearsight.train.replica import process_group
-from clearsight.train.stage import Stage
+from clearsight.train.stage import Rates, Stage
 
 
 def stages() -> list[Stage]:
@@ -105,7 +105,46 @@ def stages() -> list[Stage]:
         decay=0.9,
         seed=6,
     )
-    return [crops, dialogue, short, scenes, read, look, scan, naming]
+    # An answer tells the tower little about a picture; what is known to stand in every patch tells it everything.
+    sight = Stage(
+        name="sight",
+        mix=Mix(
+            weights={"word": 0.16, "line": 0.32, "page": 0.2, "documents": 0.14, "calls": 0.06, "shapes": 0.12},
+            form="marks",
+            level_start=0.8,
+            level_end=1.0,
+            ramp=600,
+        ),
+        rates=Rates(language=0),
+        steps=1600,
+        batch_size=64,
+        lr=3e-3,
+        warmup=50,
+        decay=0.4,
+        seed=8,
+        evaluate_every=200,
+    )
+    # Several questions about one picture cost little more than one, and lists name every shape that is there.
+    talk = Stage(
+        name="talk",
+        mix=Mix(
+            weights={
+                "word": 0.12, "line": 0.18, "page": 0.1, "documents": 0.1, "shapes": 0.26, "calls": 0.12, "clips": 0.12
+            },
+            form="chat",
+            level_start=0.7,
+            level_end=0.9,
+            ramp=700,
+            turns=5,
+        ),
+        steps=900,
+        batch_size=64,
+        lr=3e-3,
+        warmup=40,
+        decay=0.4,
+        seed=7,
+    )  # fmt: skip
+    return [crops, dialogue, short, scenes, read, look, scan, naming, sight, talk]
 
 
 def main() -> None:

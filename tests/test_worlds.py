@@ -20,7 +20,7 @@ from clearsight.train.worlds.fonts import font_files, open_font
 from clearsight.train.worlds.ink import ink_and_paper, luminance
 from clearsight.train.worlds.sample import belongs
 from clearsight.train.worlds.scene import COLOURS, SHAPES, Scene, article, colours_on, plural
-from clearsight.train.worlds.shapes import NO_TEXT, SIDES, pose, sides_of
+from clearsight.train.worlds.shapes import NO_TEXT, SIDES, further, pose, sides_of
 from clearsight.train.worlds.text import NO_SHAPES
 from clearsight.train.worlds.tokens import CHARACTERS, MAX_LENGTH, words
 from clearsight.train.worlds.vocabulary import pieces, question_words
@@ -227,6 +227,8 @@ def expected(scene: Scene, question: str, skill: str) -> str:
         return "yes" if fitting else "no"
     if skill == "honesty":
         return NO_TEXT
+    if skill == "list":
+        return ", ".join(f"{shape.colour} {shape.name}" for shape in sorted(fitting, key=lambda shape: shape.x))
     (only,) = fitting
     if skill == "describe":
         return f"{article(only.colour)} {only.colour} {only.name}"
@@ -240,6 +242,15 @@ def expected(scene: Scene, question: str, skill: str) -> str:
 def test_labels_follow_from_the_drawn_shapes():
     for scene, question, answer, skill in posed():
         assert answer == expected(scene, question, skill), question
+
+
+def test_further_questions_follow_from_the_drawn_shapes_too():
+    skills = Counter()
+    for seed, (scene, *_) in enumerate(posed(1500)):
+        question, answer, skill, _ = further(random.Random(seed), scene, SPLITS[seed % 2])
+        assert answer == expected(scene, question, skill), question
+        skills[skill] += 1
+    assert set(skills) == {"count", "exists", "colour", "shape", "where", "list"}
 
 
 @pytest.mark.parametrize(

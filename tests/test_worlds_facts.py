@@ -16,7 +16,7 @@ from clearsight.messages import Box, Text, ToolCall
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.boxes import _scene, shape_box
 from clearsight.train.worlds.charts import _data, _question
-from clearsight.train.worlds.clips import DIRECTIONS, TIMES, paint_clip, pose_clip
+from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip, pose_clip
 from clearsight.train.worlds.documents import _receipt
 from clearsight.train.worlds.scene import COLOURS, paint
 from clearsight.train.worlds.sums import arithmetic
@@ -78,9 +78,11 @@ def test_areas_and_angles_follow_from_the_measures_written():
         assert re.fullmatch(r"\d+ (degrees|cm|m|km)", sample.answer)
 
 
-@given(seeds)
-def test_clips_do_what_their_labels_say(seed):
+@given(seeds, st.booleans())
+def test_clips_do_what_their_labels_say(seed, more):
     clip, question, answer, skill = pose_clip(random.Random(seed), "train", 1.0)
+    if more:
+        question, answer, skill, _ = further(random.Random(seed), clip, "train")
     movers = [actor for actor in clip.actors if any(actor.step)]
     named = [actor for actor in clip.actors if actor.name in question]
     if skill == "how many move":
@@ -151,18 +153,22 @@ def test_a_receipt_adds_up(seed):
     assert "subtotal" not in amount or math.isclose(amount["subtotal"], sum(prices), abs_tol=0.011)
 
 
+@pytest.mark.parametrize("turns", [1, 3])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_calls_fit_the_tools_offered_and_answers_use_the_result(split):
+def test_calls_fit_the_tools_offered_and_answers_use_the_result(split, turns):
     for seed in range(120):
-        sample = draw("calls", seed, split)
+        sample = draw("calls", seed, split, turns=turns)
         offered = {tool.name: tool for tool in sample.tools}
         for message in sample.messages:
             for call in (part for part in message.parts if isinstance(part, ToolCall)):
                 schema = offered[call.name].parameters
                 assert set(json.loads(call.arguments)) == set(schema["required"])
         if sample.metric == "tool-call":
-            assert [message.role for message in sample.messages] == ["user", "assistant", "tool", "assistant"]
-            result = json.loads(next(p.text for p in sample.messages[2].parts if isinstance(p, Text)))
-            said = sample.messages[3].parts[0].text
-            told = [str(value) for value in result.values() if not isinstance(value, bool) and value != 0]
-            assert all(value in said for value in told if value != "late"), (result, said)
+            wishes = len(sample.messages) // 4
+            assert [m.role for m in sample.messages] == ["user", "assistant", "tool", "assistant"] * wishes
+            assert wishes == (1 if turns == 1 else 2)
+            for tool, answer in zip(sample.messages[2::4], sample.messages[3::4], strict=True):
+                result = json.loads(next(p.text for p in tool.parts if isinstance(p, Text)))
+                said = answer.parts[0].text
+                told = [str(value) for value in result.values() if not isinstance(value, bool) and value != 0]
+                assert all(value in said for value in told if value != "late"), (result, said)

@@ -14,7 +14,7 @@ from clearsight.messages import Box, Image, Point, Ref, Text, ToolCall, Video
 from clearsight.processor import Processor
 from clearsight.processor.grounding import Annotation
 from clearsight.train.data import encode
-from clearsight.train.worlds import WORLDS, Sample, draw
+from clearsight.train.worlds import TALKATIVE, WORLDS, Sample, draw
 from clearsight.train.worlds.browser import chromium, render
 from clearsight.train.worlds.names import _LISTS, names
 from clearsight.train.worlds.questions import questions
@@ -46,6 +46,19 @@ def test_a_sample_is_a_function_of_its_arguments(world):
         one, two = (draw(world, seed, "test", 0.7) for _ in range(2))
         assert [p.tobytes() for p in pictures(one)] == [p.tobytes() for p in pictures(two)]
         assert (one.question, one.label, one.skill, one.tools) == (two.question, two.label, two.skill, two.tools)
+
+
+@pytest.mark.parametrize("world", sorted(TALKATIVE))
+def test_several_questions_are_about_one_picture_and_none_is_answered_twice(world):
+    longest = 0
+    for seed in range(60):
+        sample = draw(world, seed, "train", turns=4)
+        assert len(list(pictures(sample))) == len(list(pictures(Sample(messages=sample.messages[:2], skill="first"))))
+        asked = [m.parts[-1].text for m in sample.messages if m.role == "user"]
+        assert len(set(asked)) == len(asked) <= 4
+        assert draw(world, seed, "train", turns=4).messages[1:] == sample.messages[1:]
+        longest = max(longest, len(asked))
+    assert longest >= 2
 
 
 @pytest.mark.parametrize("world", LATER)

@@ -22,16 +22,20 @@ class Learning:
     language: bool
     weights: bool
     recompute: bool = False
+    words: bool = True
+    """False: the tower learns alone, and the language model is not asked."""
 
     @staticmethod
-    def of(model: nn.Module, recompute: bool = False) -> Learning:
+    def of(model: nn.Module, recompute: bool = False, words: bool = True) -> Learning:
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         parts = {part_of(name) for name in names}
         weights = not any(name.endswith(".lora_A") for name in names)
-        return Learning("vision" in parts, "merger" in parts, "language" in parts, weights, recompute)
+        return Learning("vision" in parts, "merger" in parts, "language" in parts, weights, recompute, words)
 
     def passes(self, part: str) -> int:
         """How often the products of a part are made: forward, for the gradient of its inputs, of its weights."""
+        if part == "language" and not self.words:
+            return 0
         reached = {"vision": self.vision, "merger": self.vision or self.merger, "language": True}[part]
         weights = self.weights and getattr(self, part)
         return 1 + (reached and self.recompute and part != "merger") + reached + weights

@@ -15,14 +15,15 @@ from torch.utils.data import DataLoader
 
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
+from clearsight.train.sight import encode_marks
 from clearsight.train.worlds import Sample, draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Which worlds a batch draws from, by weight, and how: as picture-text pairs or as dialogue (facts, 9).
-
-    level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
+    """Which worlds a batch draws from, by weight, and how: as picture-text pairs or as dialogue (facts, 9), or, in the
+    form "marks": the only picture and what its patches show; "caption": the picture and the words of the judged turn;
+    "chat": the whole conversation.
     """
 
     weights: dict[str, float]
@@ -30,9 +31,11 @@ class Mix:
     level_start: float = 1.0
     level_end: float = 1.0
     ramp: int = 1
+    turns: int = 1
 
     def __post_init__(self) -> None:
-        check_form(self.form)
+        if self.form != "marks":
+            check_form(self.form)
 
     def level(self, index: int) -> float:
         return self.level_start + (self.level_end - self.level_start) * min(1.0, index / self.ramp)
@@ -49,8 +52,11 @@ class Stream(Protocol):
 def encode(sample: Sample, processor: Processor, form: str) -> Example:
     """One sample as model inputs with its supervised tokens marked.
 
-    form "caption": the only picture and the words of the judged turn; "chat": the whole conversation.
+    form "marks": the only picture and what its patches show; "caption": the only picture and the words of the judged
+    turn; "chat": the whole conversation.
     """
+    if form == "marks":
+        return encode_marks(sample.picture, processor)
     if form == "caption":
         return Example(*processor.caption_inputs(sample.picture, sample.answer))
     prepared = processor.prepare(sample.messages, add_generation_prompt=False, tools=sample.tools)
@@ -83,9 +89,9 @@ class BatchStream:
         names, weights = list(self.mix.weights), list(self.mix.weights.values())
         while True:
             world = rng.choices(names, weights)[0]
-            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch))
+            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch), self.mix.turns)
             # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
-            if self.mix.form == "chat" or sample.skill != "honesty":
+            if self.mix.form != "caption" or sample.skill != "honesty":
                 return encode(sample, self.processor, self.mix.form)
 
 

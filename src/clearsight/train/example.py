@@ -18,14 +18,23 @@ FORMS = ("caption", "chat")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned."""
+    """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
+
+    marks: (M, slots) what the merged tokens of its pictures show, to learn that and no words (train/sight.py).
+    """
 
     inputs: ModelInputs
     supervised: Tensor
+    marks: Tensor | None = None
 
     @property
     def tokens(self) -> int:
         return self.inputs.ids.shape[0]
+
+    @property
+    def learned(self) -> Tensor:
+        """How many tokens or marks are learned."""
+        return (self.supervised if self.marks is None else self.marks > 0).sum(dtype=torch.float32)
 
     @property
     def patches(self) -> int:
@@ -40,7 +49,12 @@ def check_form(form: str) -> None:
 def pack(examples: Sequence[Example]) -> Example:
     """Several in one row, equal lengths side by side: attention takes each run of them as one product."""
     ordered = sorted(examples, key=lambda example: (example.patches, example.inputs.lengths))
-    return Example(ModelInputs.pack([e.inputs for e in ordered]), torch.cat([e.supervised for e in ordered]))
+    marks = [e.marks for e in ordered if e.marks is not None]
+    return Example(
+        ModelInputs.pack([e.inputs for e in ordered]),
+        torch.cat([e.supervised for e in ordered]),
+        torch.cat(marks) if marks else None,
+    )
 
 
 def encode_record(record: Record, processor: Processor, form: str) -> Example:

@@ -21,18 +21,24 @@ from clearsight.train.average import Average
 from clearsight.train.check import survey, usable_tokens
 from clearsight.train.corpus import Collection, Corpus, PackedStream
 from clearsight.train.costs import Learning, machine_peak, training_flops
-from clearsight.train.data import BatchStream, Stream, batches
+from clearsight.train.data import BatchStream, Mix, Stream, batches
 from clearsight.train.example import Example
 from clearsight.train.journal import Journal, plot_losses
 from clearsight.train.lora import LoraLinear, attach, skeleton
 from clearsight.train.optim import learning_rate, make_optimizers, set_learning_rate, set_trainable
 from clearsight.train.replica import Replica, joined
 from clearsight.train.sharded import Sharded
+from clearsight.train.sight import add_sight, remove_sight, sight_loss
 from clearsight.train.stage import Stage
 from clearsight.train.state import Workers, check_state, load_values, read_state, write_state
 
 Evaluation = Callable[[Qwen2VL], dict[str, float]]
 """Figures about a model as it is, by name."""
+
+
+def loss_of(model: Qwen2VL, batch: Example) -> Tensor:
+    """The sum over what `batch` is learned for: its supervised tokens or its marks."""
+    return next_token_loss(model, batch) if batch.marks is None else sight_loss(model, batch)
 
 
 def next_token_loss(model: Qwen2VL, batch: Example) -> Tensor:
@@ -109,6 +115,8 @@ def run_stage(
                 progress = {"step": step, "identity": stream.identity, "packs": packs, "losses": list(run.losses)}
                 write_state(path, run.workers, run.optimizers, run.average, progress)
     run.average.settle()
+    if _sees(stage):
+        remove_sight(model)
     if rank == 0:
         plot_losses(folder)
     return whole_model(model, run.workers)
@@ -123,10 +131,17 @@ def open_stream(processor: Processor, stage: Stage, packs: int) -> Stream:
     return BatchStream(processor, stage.mix, stage.batch_size, stage.seed, packs)
 
 
+def _sees(stage: Stage) -> bool:
+    """Whether the tower learns alone, from marks."""
+    return isinstance(stage.mix, Mix) and stage.mix.form == "marks"
+
+
 def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Path, shard: bool) -> _Run:
     """Parameters first from the checkpoint, then divided over the processes, then the optimisers' state."""
     if stage.lora and not any(isinstance(module, LoraLinear) for module in model.modules()):
         attach(model, stage.lora, seed=stage.seed)
+    if _sees(stage):
+        add_sight(model, stage.seed)
     set_trainable(model, stage)
     model.train()
     if saved:
@@ -141,7 +156,8 @@ def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Pat
     dtype = torch.bfloat16 if stage.precision == "bfloat16" else torch.float32
     peak = machine_peak(model.device, dtype) * workers.size
     losses = list(saved.get("losses", [])) if saved else []
-    return _Run(stage, model, workers, optimizers, average, peak, Learning.of(model, stage.recompute), losses)
+    learning = Learning.of(model, stage.recompute, words=not _sees(stage))
+    return _Run(stage, model, workers, optimizers, average, peak, learning, losses)
 
 
 def _steps(run: _Run, stream: Iterator[Example], done: int) -> Iterator[dict[str, Any]]:
@@ -191,17 +207,17 @@ class _Meter:
 
 
 def _update(run: _Run, packs: list[Example]) -> tuple[float, float]:
-    """One optimiser step on the mean loss over the supervised tokens of all packs of all processes.
+    """One optimiser step on the mean loss over all that the packs of all processes are learned for.
 
     Returns that mean and the norm of its gradient.
     """
     device = run.model.device
-    counts = torch.stack([pack.supervised.sum(dtype=torch.float32) for pack in packs])
+    counts = torch.stack([pack.learned for pack in packs])
     tokens = run.workers.add(counts.sum().to(device))
     total = torch.zeros((), device=device)
     for pack in packs:
         with _precision(run.stage, device):
-            loss = next_token_loss(run.model, pack) / tokens
+            loss = loss_of(run.model, pack) / tokens
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     norm = run.workers.collect_gradients(run.stage.clip)

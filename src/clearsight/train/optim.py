@@ -34,8 +34,8 @@ def set_trainable(model: nn.Module, stage: Stage) -> None:
 
 
 def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
-    """Optimisers of everything that learns: Muon takes the matrices inside blocks and merger; embeddings, biases, norms
-    and the patch kernel go to AdamW.
+    """Optimisers of everything that learns: Muon takes the matrices inside blocks and merger; embeddings, heads,
+    biases, norms and the patch kernel go to AdamW.
 
     Each parameter group carries the `share` of the schedule's learning rate that it takes.
     """
@@ -45,7 +45,7 @@ def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimize
         if not parameter.requires_grad:
             continue
         share = getattr(stage.rates, part_of(name)) * (_PATCH_KERNEL_SHARE if "patch_embed" in name else 1.0)
-        is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+        is_matrix = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "sight"))
         if is_matrix and stage.optimizer == "muon":
             muon.setdefault(share, []).append(parameter)
         else:

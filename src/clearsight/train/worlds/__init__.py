@@ -40,11 +40,15 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "screens": draw_screens,
 }
 
+# Where one picture can be asked several questions, which is worth more of a picture that was paid for.
+TALKATIVE = frozenset({"shapes", "documents", "calls", "clips"})
 
-def draw(world: str, seed: int, split: Split, level: float = 1.0) -> Sample:
-    """Sample number `seed` of `world` in `split`: the same four arguments always give the same sample.
 
-    `level` in 0..1 makes samples longer and fuller. Raises ValueError for an unknown world, split or level.
+def draw(world: str, seed: int, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """Sample number `seed` of `world` in `split`: the same arguments always give the same sample.
+
+    `level` in 0..1 makes samples longer and fuller. turns: up to so many questions about one picture, in worlds that
+    have more than one. Raises ValueError for an unknown world, split or level.
     """
     if world not in WORLDS:
         raise ValueError(f"there is no world {world!r}; the worlds are {', '.join(WORLDS)}")
@@ -52,4 +56,5 @@ def draw(world: str, seed: int, split: Split, level: float = 1.0) -> Sample:
         raise ValueError(f"the split must be 'train' or 'test', not {split!r}")
     if not 0.0 <= level <= 1.0:
         raise ValueError(f"the level must be from 0 to 1, not {level}")
-    return WORLDS[world](random.Random(f"{world} {split} {seed}"), split=split, level=level)
+    options = {"turns": turns} if turns > 1 and world in TALKATIVE else {}
+    return WORLDS[world](random.Random(f"{world} {split} {seed}"), split=split, level=level, **options)

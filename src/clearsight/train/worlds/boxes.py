@@ -11,10 +11,11 @@ from PIL import Image as Pillow
 from clearsight.messages import Box, Image, Message, Part, Ref, Text
 
 from .ink import wear
+from .marks import Corners
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split, about
-from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, paint, pick_paper, place, plural, with_article
-from .sheet import Corners, Sheet
+from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, paint, photograph, pick_paper, place, plural, with_article
+from .sheet import Sheet
 from .tokens import words
 
 _MOST_ALIKE = 3
@@ -79,7 +80,7 @@ def _find_all(rng: random.Random, split: Split, level: float) -> Sample:
 def _find_none(rng: random.Random, split: Split, level: float) -> Sample:
     scene, (shape, colour) = _scene(rng, level, 0)
     name = f"{colour} {shape}"
-    return about(wear(rng, paint(rng, scene)), phrase(rng, "box", split, name=name), absent(name), "honesty")
+    return about(photograph(rng, scene), phrase(rng, "box", split, name=name), absent(name), "honesty")
 
 
 def _name_inside(rng: random.Random, split: Split, level: float) -> Sample:

@@ -47,8 +47,11 @@ TOOLS = {
 }
 
 
-def draw_calls(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A document of 196 x 140 to 308 x 224 and a wish; `level` 0..1 grows the number of tools offered up to three."""
+def draw_calls(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A document of 196 x 140 to 308 x 224 and a wish; `level` 0..1 grows the number of tools offered up to three.
+
+    turns: above 1, the other wishes about the document follow.
+    """
     kind = rng.choice(list(_KINDS))
     picture, jobs = _KINDS[kind](rng, split)
     job = rng.choice(jobs)
@@ -56,16 +59,17 @@ def draw_calls(rng: random.Random, *, split: Split, level: float = 1.0) -> Sampl
         other = rng.choice([name for name in _KINDS if name != kind])
         # The tool for what is not there is at hand, but there is nothing to call it with.
         wish = rng.choice(_KINDS[other](rng, split)[1])
-        tools = _offered(rng, wish.call.name, level)
+        tools = _offered(rng, {wish.call.name}, level)
         honest = _opening(picture, wish.wish), Message("assistant", (Text(absent(_THINGS[other])),))
         return Sample(messages=honest, skill="honesty", tools=tools)
-    messages = (
-        _opening(picture, job.wish),
-        Message("assistant", (job.call,)),
-        Message("tool", (Text(json.dumps(job.result)),)),
-        Message("assistant", (Text(job.answer),)),
-    )
-    tools = _offered(rng, job.call.name, level)
+    messages = (_opening(picture, job.wish), *_served(job))
+    if turns > 1:
+        others = [later for later in jobs if later is not job][: turns - 1]
+        for later in others:
+            messages += (Message("user", (Text(later.wish),)), *_served(later))
+        tools = _offered(rng, {served.call.name for served in (job, *others)}, level)
+        return Sample(messages=messages, skill=f"{kind}: call", metric="tool-call", tools=tools, judged=1)
+    tools = _offered(rng, {job.call.name}, level)
     if rng.random() < 0.7:
         return Sample(messages=messages, skill=f"{kind}: call", metric="tool-call", tools=tools, judged=1)
     return Sample(messages=messages, skill="answer from a result", tools=tools)
@@ -82,9 +86,17 @@ def _opening(picture: Pillow.Image, wish: str) -> Message:
     return Message("user", (Image(picture), Text(wish)))
 
 
-def _offered(rng: random.Random, needed: str, level: float) -> tuple[Tool, ...]:
-    others = [name for name in TOOLS if name != needed]
-    chosen = [needed, *rng.sample(others, rng.randint(0, round(2 * level)))]
+def _served(job: Job) -> tuple[Message, ...]:
+    return (
+        Message("assistant", (job.call,)),
+        Message("tool", (Text(json.dumps(job.result)),)),
+        Message("assistant", (Text(job.answer),)),
+    )
+
+
+def _offered(rng: random.Random, needed: set[str], level: float) -> tuple[Tool, ...]:
+    others = [name for name in TOOLS if name not in needed]
+    chosen = [*sorted(needed), *rng.sample(others, rng.randint(0, round(2 * level)))]
     rng.shuffle(chosen)
     return tuple(TOOLS[name] for name in chosen)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from PIL import Image as Pillow
 
-from clearsight.messages import Limits, Message, Text, Video
+from clearsight.messages import Limits, Video
 
 from .ink import RGB, background, wear
 from .questions import absent, phrase
-from .sample import CELL, Sample, Split
+from .sample import CELL, Asked, Sample, Split, talk
 from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article
 
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -48,14 +48,17 @@ class Clip:
     actors: tuple[Actor, ...]
 
 
-def draw_clips(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """Four to eight frames of 84 x 84 to 112 x 112; `level` 0..1 grows the number of shapes."""
+def draw_clips(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """Four to eight frames of 84 x 84 to 112 x 112; `level` 0..1 grows the number of shapes.
+
+    turns: up to so many questions about the clip.
+    """
     clip, question, answer, skill = pose_clip(rng, split, level)
     frames = tuple(paint_clip(rng, clip))
     # Small frames are enlarged to what a video's frame has at least, at many times the cost; so only some are.
     limits = Limits() if rng.random() < _ENLARGED_SHARE else Limits(min_pixels=4 * CELL * CELL)
-    user = Message("user", (Video(frames, limits), Text(question)))
-    return Sample(messages=(user, Message("assistant", (Text(answer),))), skill=skill)
+    first = Asked(question, answer, skill)
+    return talk(Video(frames, limits), first, (further(rng, clip, split) for _ in range(3 * turns)), turns)
 
 
 def pose_clip(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
@@ -76,6 +79,34 @@ def paint_clip(rng: random.Random, clip: Clip) -> list[Pillow.Image]:
         else:
             frames.append(background(random.Random(seed), (clip.side, clip.side), clip.paper))
     return [wear(random.Random(worn), frame) for frame in frames]
+
+
+def further(rng: random.Random, clip: Clip, split: Split) -> Asked:
+    """A question that a clip can be asked whatever it was made for."""
+    movers = [actor for actor in clip.actors if actor.step != (0.0, 0.0)]
+    later = sorted(clip.actors, key=lambda actor: actor.appears)
+    if later and later[-1].appears:
+        forms = ["when", "when"]
+        if len(later) > 1 and later[-1].appears > later[-2].appears:
+            forms += ["last", "order", "order"]
+    else:
+        forms = ["how many move", *["moved where"] * 2 * bool(movers), *["what moved"] * (len(movers) == 1)]
+    form = rng.choice(forms)
+    if form == "how many move":
+        return Asked(phrase(rng, form, split), str(len(movers)), "how many move")
+    if form == "moved where":
+        actor = rng.choice(movers)
+        return Asked(phrase(rng, form, split, name=actor.name), _direction(actor.step), "where it moves")
+    if form == "what moved":
+        return Asked(phrase(rng, form, split), with_article(movers[0].name), "what moves")
+    if form == "when":
+        actor = rng.choice(later)
+        return Asked(phrase(rng, form, split, name=actor.name), TIMES[actor.appears // 2], "when")
+    if form == "last":
+        return Asked(phrase(rng, form, split), with_article(later[-1].name), "order")
+    earlier = rng.choice([actor for actor in later if actor.appears < later[-1].appears])
+    one, two = rng.sample((earlier.name, later[-1].name), 2)
+    return Asked(phrase(rng, form, split, one=one, two=two), f"the {earlier.name}", "order")
 
 
 # --- the tasks ---------------------------------------------------------------------------------------------

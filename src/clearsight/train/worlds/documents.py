@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image as Pillow
+
+from clearsight.messages import Image
 
 from .names import names, person, pick
 from .questions import absent, phrase
-from .sample import Metric, Sample, Split, about, belongs
+from .sample import Asked, Metric, Sample, Split, about, belongs, talk
 from .sheet import Field, Sheet
 from .tokens import token
 
@@ -24,23 +26,31 @@ Ask = tuple[str, dict[str, str], str, Metric]
 class Page(NamedTuple):
     """A drawn document, and what can be asked about it."""
 
-    picture: Image.Image
+    picture: Pillow.Image
     fields: list[Field]
     asks: list[Ask]
     missing: list[str]  # fields that documents of the kind may have and this one has not
 
 
-def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A receipt, form, table or letter of 168 x 168 to 336 x 336; `level` 0..1 grows the number of its lines."""
+def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A receipt, form, table or letter of 168 x 168 to 336 x 336; `level` 0..1 grows the number of its lines.
+
+    turns: up to so many questions about it.
+    """
     kind = rng.choice(list(_KINDS))
     page = _KINDS[kind](rng, split, level)
     if page.missing and rng.random() < _ABSENT_SHARE:
         name = rng.choice(page.missing)
         return about(page.picture, phrase(rng, "field", split, name=name), absent(name), "honesty")
     asks = [*page.asks, *(("field", {"name": field.name}, field.value, "anls") for field in page.fields)]
-    section, slots, answer, metric = rng.choice(asks)
+    first, *more = (_asked(rng, kind, ask, split) for ask in rng.sample(asks, min(len(asks), max(1, turns))))
+    return talk(Image(page.picture), first, more, turns)
+
+
+def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
+    section, slots, answer, metric = ask
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
-    return about(page.picture, phrase(rng, section, split, **slots), answer, skill, metric)
+    return Asked(phrase(rng, section, split, **slots), answer, skill, metric)
 
 
 # --- receipts ----------------------------------------------------------------------------------------------
@@ -78,7 +88,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
 
 def _receipt_picture(
     rng: random.Random, split: Split, head: list[Field], lines: list[tuple[str, str]], foot: list[Field], currency: str
-) -> Image.Image:
+) -> Pillow.Image:
     shown = [*lines, *((f.name, (currency if _is_amount(f) else "") + f.value) for f in foot)]
     rows = len(shown) + 2.6
     sheet = Sheet(rng, split, (rng.randint(6, 9), min(12, max(6, round(rows * rng.uniform(0.75, 1.0))))), plain=0.7)
@@ -164,7 +174,7 @@ def _form(rng: random.Random, split: Split, level: float) -> Page:
     return Page(picture, fields, asks, [name for name in known if name not in chosen])
 
 
-def _form_picture(rng: random.Random, split: Split, fields: list[Field], ticks: list[tuple[str, bool]]) -> Image.Image:
+def _form_picture(rng: random.Random, split: Split, fields: list[Field], ticks: list[tuple[str, bool]]) -> Pillow.Image:
     rows = len(fields) + len(ticks) + 1.2
     style = rng.choice(("colon", "line", "box", "above", *["two columns"] * (split == "test")))
     tall = 1.5 if style == "above" else 1.0
@@ -247,7 +257,7 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
     return Page(picture, [], asks, [name for name in _COLUMNS if name not in columns])
 
 
-def _table_picture(rng: random.Random, split: Split, columns: list[str], cells: dict[str, list[str]]) -> Image.Image:
+def _table_picture(rng: random.Random, split: Split, columns: list[str], cells: dict[str, list[str]]) -> Pillow.Image:
     grid = [["name", *columns], *([row, *values] for row, values in cells.items())]
     sheet = Sheet(rng, split, (min(12, 4 * len(grid[0]) - rng.randint(0, 1)), max(6, len(grid) + rng.randint(0, 2))))
     margin = rng.randint(6, 12)

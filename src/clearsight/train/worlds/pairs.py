@@ -10,10 +10,9 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Image, Message, Part, Text
 
-from .ink import wear
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split
-from .scene import COLOURS, SHAPES, Scene, article, colours_on, paint, pick_paper, place, plural, with_article
+from .scene import COLOURS, SHAPES, Scene, article, colours_on, photograph, pick_paper, place, plural, with_article
 from .sheet import Sheet
 from .tokens import words
 
@@ -43,7 +42,7 @@ def _paint(rng: random.Random, kinds: list[Kind]) -> Pillow.Image:
     papers = [pick_paper(rng) for _ in range(12)]
     seen = [paper for paper in papers if {colour for _, colour in kinds} <= set(colours_on(paper))]
     paper = seen[0] if seen else (150, 150, 150)
-    return wear(rng, paint(rng, Scene(*size, paper, place(rng, size, kinds))))
+    return photograph(rng, Scene(*size, paper, place(rng, size, kinds)))
 
 
 def _random_kinds(rng: random.Random, number: int, but: Callable[[Kind], bool] = lambda kind: False) -> list[Kind]:
@@ -88,7 +87,7 @@ def _scene(rng: random.Random, level: float) -> Scene:
 
 
 def _changed(rng: random.Random, before: Scene, after: Scene) -> list[Pillow.Image]:
-    return [wear(rng, paint(rng, before)), wear(rng, paint(rng, after))]
+    return [photograph(rng, before), photograph(rng, after)]
 
 
 def _same(rng: random.Random, split: Split, level: float) -> Sample:

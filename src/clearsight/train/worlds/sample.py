@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image as Pillow
 
@@ -73,6 +74,32 @@ def about(
     parts = (Text(answer),) if isinstance(answer, str) else answer
     messages = Message("user", (Image(picture), Text(question))), Message("assistant", parts)
     return Sample(messages=messages, skill=skill, metric=metric)
+
+
+class Asked(NamedTuple):
+    """A question, its answer, what it examines and how it is judged."""
+
+    question: str
+    answer: str
+    skill: str
+    metric: Metric = "exact"
+
+
+def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) -> Sample:
+    """Up to `turns` questions about the same picture or video; the first is judged.
+
+    The others are taken from `more` but for those whose answer was heard before: they would only be repeated.
+    """
+    heard = {(first.skill, first.answer): first}
+    for asked in more:
+        if len(heard) >= turns:
+            break
+        heard.setdefault((asked.skill, asked.answer), asked)
+    messages: list[Message] = []
+    for question, answer, *_ in heard.values():
+        parts = (Text(question),) if messages else (shown, Text(question))
+        messages += [Message("user", parts), Message("assistant", (Text(answer),))]
+    return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1)
 
 
 def belongs(text: str, split: Split) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .ink import RGB, background
+from .ink import RGB, background, wear
+from .marks import Mark, marked
 
 COLOURS: dict[str, RGB] = {
     "red": (222, 32, 36),
@@ -121,6 +122,12 @@ def paint(rng: random.Random, scene: Scene) -> Image.Image:
         else:
             pen.polygon(_outline(rng, shape.name, x, y, radius), fill=fill)
     return sheet.reduce(scale)
+
+
+def photograph(rng: random.Random, scene: Scene) -> Image.Image:
+    """`paint`, perhaps worn, with a mark for every shape."""
+    marks = [Mark((s.name, s.colour), s.x, s.y, 0.8 * s.radius, 0.8 * s.radius) for s in scene.shapes]
+    return marked(wear(rng, paint(rng, scene)), marks)
 
 
 def _free_place(

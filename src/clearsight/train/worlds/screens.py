@@ -15,9 +15,9 @@ from clearsight.messages import Box, Image, Message, Point, Ref, Text
 from .boxes import thousandths
 from .browser import screens_folder
 from .ink import wear
+from .marks import Corners
 from .questions import absent, phrase
 from .sample import Sample, Split, about
-from .sheet import Corners
 
 _ABSENT = ("the button Help", "the button Share", "the switch Night light", "the field Comment", "the button Print")
 

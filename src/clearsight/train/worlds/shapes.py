@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 
-from .ink import RGB, wear
-from .sample import CELL, Sample, Split, about
-from .scene import COLOURS, SHAPES, Scene, Shape, article, colours_on, paint, pick_paper, place, plural, with_article
+from clearsight.messages import Image
+
+from .ink import RGB
+from .sample import CELL, Asked, Sample, Split, talk
+from .scene import (
+    COLOURS,
+    SHAPES,
+    Scene,
+    Shape,
+    article,
+    colours_on,
+    photograph,
+    pick_paper,
+    place,
+    plural,
+    with_article,
+)
 from .wording import ask
 
 NO_TEXT = "There is no text."
@@ -17,20 +32,103 @@ SIDES = ("left", "right", "top", "bottom")
 _LENGTHS = (4 * CELL, 5 * CELL, 6 * CELL)
 _MOST = 9
 _MOST_DISTRACTORS = 5
+_MOST_LISTED = 6
+_APART = 5.0  # pixels between two centres whose order from left to right can be told
 
 Kind = tuple[str, str]  # shape, colour
 
 
-def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A scene of 112 x 112 to 168 x 168 with coloured shapes; `level` 0..1 grows their number up to nine."""
+def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A scene of 112 x 112 to 168 x 168 with coloured shapes; `level` 0..1 grows their number up to nine.
+
+    turns: up to so many questions about the scene.
+    """
     scene, question, answer, skill = pose(rng, split=split, level=level)
-    return about(wear(rng, paint(rng, scene)), question, answer, skill)
+    picture, first = photograph(rng, scene), Asked(question, answer, skill)
+    return talk(Image(picture), first, (further(rng, scene, split) for _ in range(3 * turns)), turns)
 
 
 def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, str, str, str]:
     """The scene of a sample before it is painted, with its question, answer and skill."""
     task = rng.choices(list(_TASKS), list(_TASKS.values()))[0]
     return task(rng, split, level)
+
+
+def further(rng: random.Random, scene: Scene, split: Split) -> Asked:
+    """A question that a scene can be asked whatever it was made for."""
+    tasks = rng.sample(_FURTHER, len(_FURTHER))
+    return next(asked for task in tasks if (asked := task(rng, scene, split)))
+
+
+def _named(rng: random.Random, scene: Scene, share: float = 0.6) -> Kind:
+    """A shape and a colour to ask for; with probability `share` there is such a shape, if there is any."""
+    if scene.shapes and rng.random() < share:
+        chosen = rng.choice(scene.shapes)
+        return chosen.name, chosen.colour
+    return rng.choice(SHAPES), rng.choice(colours_on(scene.paper))
+
+
+def _further_count(rng: random.Random, scene: Scene, split: Split) -> Asked:
+    shape, colour = _named(rng, scene, 0.8)
+    form = rng.choice(("count", "count colour", "count shape", "count both"))
+    counted = sum(
+        (s.name == shape or form in ("count", "count colour"))
+        and (s.colour == colour or form in ("count", "count shape"))
+        for s in scene.shapes
+    )
+    return Asked(ask(rng, form, split, colour=colour, shape=shape, shapes=plural(shape)), str(counted), "count")
+
+
+def _further_exists(rng: random.Random, scene: Scene, split: Split) -> Asked:
+    shape, colour = _named(rng, scene, 0.4)
+    form = rng.choice(("exists", "exists shape", "exists colour"))
+    found = any(
+        (form == "exists colour" or s.name == shape) and (form == "exists shape" or s.colour == colour)
+        for s in scene.shapes
+    )
+    noun = {"exists": f"{colour} {shape}", "exists shape": shape, "exists colour": colour}[form]
+    question = ask(rng, form, split, colour=colour, shape=shape, a=article(noun))
+    return Asked(question, "yes" if found else "no", "exists")
+
+
+def _further_colour(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    names = [shape.name for shape in scene.shapes]
+    single = [shape for shape in scene.shapes if names.count(shape.name) == 1]
+    if not single:
+        return None
+    chosen = rng.choice(single)
+    return Asked(ask(rng, "colour", split, shape=chosen.name), chosen.colour, "colour")
+
+
+def _further_shape(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    colours = [shape.colour for shape in scene.shapes]
+    single = [shape for shape in scene.shapes if colours.count(shape.colour) == 1]
+    if not single:
+        return None
+    chosen = rng.choice(single)
+    return Asked(ask(rng, "shape", split, colour=chosen.colour), chosen.name, "shape")
+
+
+def _further_where(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    kinds = [(shape.name, shape.colour) for shape in scene.shapes]
+    placed = [
+        (shape, sides)
+        for shape in scene.shapes
+        if kinds.count((shape.name, shape.colour)) == 1 and (sides := sides_of(shape, scene))
+    ]
+    if not placed:
+        return None
+    shape, sides = rng.choice(placed)
+    side = rng.choice(sides)
+    form = "where" if len(sides) == 1 else "left or right" if side in SIDES[:2] else "top or bottom"
+    return Asked(ask(rng, form, split, colour=shape.colour, shape=shape.name), side, "where")
+
+
+def _further_list(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    ordered = sorted(scene.shapes, key=lambda shape: shape.x)
+    if not ordered or any(b.x - a.x < _APART for a, b in itertools.pairwise(ordered)):
+        return None
+    return Asked(ask(rng, "list", split), ", ".join(f"{shape.colour} {shape.name}" for shape in ordered), "list")
 
 
 # --- the tasks: each chooses its answer first, so that all answers are equally likely ----------------------
@@ -126,8 +224,24 @@ def _no_text(rng: random.Random, split: Split, level: float) -> tuple[Scene, str
     return _scene(rng, paper, kinds), ask(rng, "read", split), NO_TEXT, "honesty"
 
 
+def _list(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+    most = 1 + round((_MOST_LISTED - 1) * level)
+    number = rng.randint(1, most)
+    while True:
+        paper = pick_paper(rng)
+        scene = _scene(rng, paper, _crowd(rng, colours_on(paper), number))
+        if asked := _further_list(rng, scene, split):
+            return scene, asked.question, asked.answer, asked.skill
+
+
 _Task = Callable[[random.Random, Split, float], tuple[Scene, str, str, str]]
-_TASKS: dict[_Task, int] = {_count: 34, _colour: 14, _shape: 14, _describe: 10, _where: 12, _exists: 12, _no_text: 4}
+_TASKS: dict[_Task, int] = {
+    _count: 34, _colour: 14, _shape: 14, _describe: 10, _where: 12, _exists: 12, _no_text: 4, _list: 14,
+}  # fmt: skip
+_Further = Callable[[random.Random, Scene, Split], "Asked | None"]
+_FURTHER: tuple[_Further, ...] = (
+    _further_count, _further_exists, _further_colour, _further_shape, _further_where, _further_list,
+)  # fmt: skip
 
 
 # --- scenes ------------------------------------------------------------------------------------------------

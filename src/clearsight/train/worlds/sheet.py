@@ -9,9 +9,8 @@ from PIL import Image, ImageDraw
 
 from .fonts import font_files, open_font
 from .ink import RGB, background, ink_and_paper, plain_ink_and_paper, wear
+from .marks import Corners, Mark, glyphs, marked, turned
 from .sample import CELL, Split
-
-Corners = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 MIN_SIZE = 9
 
@@ -29,6 +28,7 @@ class Sheet:
         self.body = rng.choice(self.family)
         self.picture = background(rng, (self.width, self.height), self.paper)
         self.pen = ImageDraw.Draw(self.picture)
+        self.marks: list[Mark] = []
 
     def text(
         self, at: tuple[float, float], text: str, size: float, *, anchor: str = "la", fill: RGB | None = None,
@@ -39,7 +39,9 @@ class Sheet:
         while room is not None and face.size > MIN_SIZE and face.getlength(text) > room:
             face = open_font(self.body, int(face.size) - 1)
         self.pen.text(at, text, fill=fill or self.ink, font=face, anchor=anchor)
-        return self.pen.textbbox(at, text, font=face, anchor=anchor)
+        box = self.pen.textbbox(at, text, font=face, anchor=anchor)
+        self.marks += glyphs(face, text, box)
+        return box
 
     def measure(self, text: str, size: float) -> float:
         """Width of `text` in pixels."""
@@ -52,11 +54,12 @@ class Sheet:
 
     def finish(self, *, tilt: float = 2.0) -> Image.Image:
         """The picture, one time in three turned by up to `tilt` degrees, and perhaps worn."""
-        picture = self.picture
+        picture, marks = self.picture, self.marks
         if tilt and self.rng.random() < 0.33:
             angle = self.rng.uniform(-tilt, tilt)
             picture = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=self.paper)
-        return wear(self.rng, picture)
+            marks = turned(marks, picture.size, angle)
+        return marked(wear(self.rng, picture), marks)
 
 
 @dataclass(frozen=True, slots=True)

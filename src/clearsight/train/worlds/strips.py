@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from .fonts import cap_height, open_font, pick_font
 from .ink import ink_and_paper, wear
 from .sample import CELL, Sample, Split, about
-from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, paint, pick_paper, place, plural, with_article
+from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, photograph, pick_paper, place, plural, with_article
 from .tokens import SINGLE, short_text, token, words
 from .wording import ask
 
@@ -89,7 +89,7 @@ def _row(rng: random.Random, level: float, tall: bool) -> tuple[Scene, list[Shap
 
 def _strip_of_shapes(rng: random.Random, split: Split, level: float, tall: bool) -> Sample:
     scene, shapes = _row(rng, level, tall)
-    picture, skill = wear(rng, paint(rng, scene)), f"very {'tall' if tall else 'wide'} picture: count"
+    picture, skill = photograph(rng, scene), f"very {'tall' if tall else 'wide'} picture: count"
     if rng.random() < 0.5:
         return about(picture, ask(rng, "count", split), str(len(shapes)), skill)
     shape = rng.choice(SHAPES)
@@ -110,7 +110,7 @@ def _small_on_large(rng: random.Random, split: Split, level: float) -> Sample:
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     scene = Scene(side, side, pick_paper(rng, colour), place(rng, (side, side), [(shape, colour)], largest=0.05))
     return about(
-        wear(rng, paint(rng, scene)),
+        photograph(rng, scene),
         ask(rng, "describe", split),
         with_article(f"{colour} {shape}"),
         "shape on a large sheet",

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .fonts import cap_height, open_font, pick_font
 from .ink import background, ink_and_paper, plain_ink_and_paper, wear
+from .marks import glyphs, marked, turned
 from .sample import CELL, Sample, Split, about, belongs
 from .tokens import recase, short_text, token, words
 from .wording import ask
@@ -106,8 +107,9 @@ def _plain_crop(
     width = next((width for width in widths if width >= right - left + 2 * _MARGIN), widths[-1])
     ink, paper = plain_ink_and_paper(rng)
     sheet = Image.new("RGB", (width, 2 * CELL), paper)
-    ImageDraw.Draw(sheet).text((_MARGIN - left, 1.4 * CELL), text, fill=ink, font=face, anchor="ls")
-    return sheet
+    at, pen = (_MARGIN - left, 1.4 * CELL), ImageDraw.Draw(sheet)
+    pen.text(at, text, fill=ink, font=face, anchor="ls")
+    return marked(sheet, glyphs(face, text, pen.textbbox(at, text, font=face, anchor="ls")))
 
 
 def _crop(rng: random.Random, text: str, font: Path, caps: tuple[int, int], widths: tuple[int, ...]) -> Image.Image:
@@ -123,12 +125,14 @@ def _crop(rng: random.Random, text: str, font: Path, caps: tuple[int, int], widt
     y = spare_y / 2 + rng.uniform(-0.5, 0.5) * max(0.0, spare_y - 2 * _MARGIN)
     mask = Image.new("L", (width, 2 * CELL))
     ImageDraw.Draw(mask).text((x - left, y - top), text, fill=255, font=face)
+    marks = glyphs(face, text, (x, y, x + right - left, y + bottom - top))
     if rng.random() < 0.3:
-        mask = mask.rotate(_tilt(rng, width, min(y, spare_y - y)), Image.Resampling.BICUBIC)
+        angle = _tilt(rng, width, min(y, spare_y - y))
+        mask, marks = mask.rotate(angle, Image.Resampling.BICUBIC), turned(marks, mask.size, angle)
     ink, paper = ink_and_paper(rng)
     sheet = background(rng, mask.size, paper)
     sheet.paste(ink, mask=mask)
-    return wear(rng, sheet)
+    return marked(wear(rng, sheet), marks)
 
 
 def _fitted(
@@ -207,7 +211,10 @@ def _page(rng: random.Random, lines: list[str], font: Path, size: tuple[int, int
         pen.rectangle((2, 2, width - 3, height - 3), outline=ink, width=rng.randint(1, 2))
     top = rng.uniform(margin, max(margin, height - margin - pitch * len(lines)))
     align = rng.choice((0.0, 0.0, 0.5, 0.5, 1.0))
+    marks = []
     for row, line in enumerate(lines):
         spare = width - 2 * margin - face.getlength(line)
-        pen.text((margin + align * spare, top + (row + 0.5) * pitch), line, fill=ink, font=face, anchor="lm")
-    return wear(rng, sheet)
+        at = margin + align * spare, top + (row + 0.5) * pitch
+        pen.text(at, line, fill=ink, font=face, anchor="lm")
+        marks += glyphs(face, line, pen.textbbox(at, line, font=face, anchor="lm"))
+    return marked(wear(rng, sheet), marks)

@@ -285,6 +285,20 @@ WORDINGS: dict[str, Wordings] = {
         Where in the image is the {colour} {shape}?
         """,
     ),
+    "list": _split(
+        """
+        List the shapes from left to right.
+        Name all shapes from left to right.
+        What shapes do you see from left to right?
+        Which shapes are there from left to right?
+        Tell me all the shapes from left to right.
+        Please list all objects from left to right.
+        """,
+        """
+        Please list the shapes from left to right.
+        Which shapes do you see from left to right?
+        """,
+    ),
     "exists": _split(
         """
         Is there {a} {colour} {shape}?

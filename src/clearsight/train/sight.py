@@ -1,0 +1,117 @@
+"""Seeing before words: the vision tower learns what stands in every patch of drawn pictures, from marks.
+
+An official tower comes from picture-text pretraining (facts, 9); nano has none, and an answer tells a tower far less
+about a picture than its marks do. The head that names things is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearsight.inputs import Grid
+from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.processor import Processor
+from clearsight.train.example import Example, pack
+from clearsight.train.worlds import draw
+from clearsight.train.worlds.marks import Mark, marks_of
+from clearsight.train.worlds.scene import COLOURS, SHAPES
+
+OTHER = "another character"
+NAMES = ("nothing", OTHER, *map(chr, range(33, 127)), *SHAPES, *COLOURS)
+SLOTS = 3
+"""So many marks are asked for in one patch: letters narrower than a third of it are too small to read."""
+
+_NUMBER = {name: number for number, name in enumerate(NAMES)}
+_MERGED = 2  # patches along the side of a merged token
+# Most slots are empty; together they weigh about as much as the filled ones.
+_EMPTY_WEIGHT = 0.1
+
+
+def targets(marks: Iterable[Mark], grid: Grid, patch: int) -> Tensor:
+    """(M, 4 * SLOTS) numbers of NAMES: for each merged token of one picture its patches' marks, in the marks' order.
+
+    A patch holds a mark if its middle lies within the mark, which is taken to be no smaller than a patch.
+    """
+    held: list[list[list[int]]] = [[[] for _ in range(grid.w)] for _ in range(grid.h)]
+    half = patch / 2
+    for mark in marks:
+        across, down = max(mark.across, half), max(mark.down, half)
+        numbers = [_number(what) for what in mark.what]
+        for row in _covered(mark.y, down, patch, grid.h):
+            for column in _covered(mark.x, across, patch, grid.w):
+                held[row][column] += numbers
+    filled = torch.tensor([[(cell + [0] * SLOTS)[:SLOTS] for cell in row] for row in held])
+    cells = filled.view(grid.h // _MERGED, _MERGED, grid.w // _MERGED, _MERGED, SLOTS)
+    return cells.permute(0, 2, 1, 3, 4).reshape(-1, _MERGED**2 * SLOTS)
+
+
+def _covered(middle: float, reach: float, patch: int, count: int) -> range:
+    """The patches along one side whose middles lie within `reach` of `middle`."""
+    first = -int(-((middle - reach) / patch - 0.5) // 1)  # rounded up
+    last = int(((middle + reach) / patch - 0.5) // 1)
+    return range(max(0, first), min(count - 1, last) + 1)
+
+
+def _number(what: str) -> int:
+    """Accents are left to the words: a letter counts as its base."""
+    plain = unicodedata.normalize("NFD", what)[0] if len(what) == 1 else what
+    return _NUMBER.get(plain, _NUMBER[OTHER])
+
+
+def encode_marks(picture: Image.Image, processor: Processor) -> Example:
+    """A drawn picture and what its patches hold."""
+    inputs, supervised = processor.caption_inputs(picture, "")
+    assert inputs.vision is not None
+    (grid,) = inputs.vision.grids
+    marks = targets(marks_of(picture), grid, processor.config.vision.patch_size)
+    return Example(inputs, torch.zeros_like(supervised), marks)
+
+
+def add_sight(model: Qwen2VL, seed: int) -> None:
+    """Give the tower the head that names what a merged token shows."""
+    head = nn.Linear(model.config.vision.out_dim, _MERGED**2 * SLOTS * len(NAMES), device=model.device)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        head.weight.copy_(0.02 * torch.randn(head.weight.shape, generator=generator))
+        head.bias.zero_()
+    model.visual.add_module("sight", head)
+
+
+def remove_sight(model: Qwen2VL) -> None:
+    del model.visual.sight
+
+
+def sight_scores(model: Qwen2VL, batch: Example) -> Tensor:
+    """(M * 4 * SLOTS, names) scores of what every slot holds."""
+    assert batch.inputs.vision is not None
+    head = model.visual.get_submodule("sight")
+    return head(model.encode_vision(batch.inputs.vision)).view(-1, len(NAMES))
+
+
+def sight_loss(model: Qwen2VL, batch: Example) -> Tensor:
+    """Weighted cross-entropy in float32 summed over all slots."""
+    assert batch.marks is not None
+    scores = sight_scores(model, batch).float()
+    weight = torch.ones(len(NAMES), device=scores.device)
+    weight[0] = _EMPTY_WEIGHT
+    return F.cross_entropy(scores, batch.marks.flatten().to(scores.device), weight, reduction="sum")
+
+
+def sight_accuracy(model: Qwen2VL, processor: Processor, worlds: Sequence[str], count: int) -> dict[str, float]:
+    """For each of `worlds`, the share of filled slots named right on `count` held-out pictures."""
+    figures = {}
+    for world in worlds:
+        seeds = random.Random(f"sight {world}")
+        pictures = [draw(world, seeds.getrandbits(60), "test").picture for _ in range(count)]
+        batch = pack([encode_marks(picture, processor) for picture in pictures])
+        assert batch.marks is not None
+        found = sight_scores(model, batch).argmax(1).cpu() == batch.marks.flatten()
+        figures[f"sight of {world}"] = round(found[batch.marks.flatten() > 0].float().mean().item(), 4)
+    return figures

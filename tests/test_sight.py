@@ -1,0 +1,181 @@
+"""Laws of what drawn pictures are known to show: marks lie on their ink, and a tower learns them and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY as CONFIG
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clearsight.inputs import Grid
+from clearsight.model.weights import random_model
+from clearsight.processor import ImageSettings, Processor, Tokenizer
+from clearsight.train.data import BatchStream, Mix
+from clearsight.train.example import pack
+from clearsight.train.loop import loss_of, run_stage
+from clearsight.train.sight import NAMES, SLOTS, add_sight, encode_marks, sight_accuracy, targets
+from clearsight.train.stage import Rates, Stage
+from clearsight.train.worlds import draw
+from clearsight.train.worlds.marks import Mark, marks_of, turned
+from clearsight.train.worlds.scene import COLOURS, SHAPES
+
+PATCH = CONFIG.vision.patch_size
+MIX = Mix(weights={"word": 0.5, "shapes": 0.5}, form="marks", level_start=0.2, ramp=4)
+STAGE = Stage(name="s", mix=MIX, steps=6, rates=Rates(language=0), batch_size=2, warmup=2, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return Processor(Tokenizer.packaged("nano"), CONFIG, ImageSettings())
+
+
+@pytest.mark.parametrize("world", ["word", "line", "page"])
+def test_marks_spell_what_is_written(world):
+    for seed in range(30):
+        sample = draw(world, seed, "test")
+        spelled = "".join(name for mark in marks_of(sample.picture) for name in mark.what)
+        if sample.skill == "honesty" or sample.question.startswith(("What does the", "Read the")):
+            continue  # about one line of several
+        assert "".join(sample.answer.split()) in spelled
+
+
+@pytest.mark.parametrize("world", ["word", "line", "page", "documents", "calls", "charts"])
+def test_marks_lie_on_ink_and_within_the_picture(world):
+    """Where a mark is, the picture is not plain; a dot or a comma is too small to be sure of."""
+    inked = total = 0
+    for seed in range(20):
+        picture = draw(world, seed, "train").picture
+        pixels = np.asarray(picture.convert("L"), dtype=float)
+        for mark in marks_of(picture):
+            assert 0 <= mark.x <= picture.width
+            assert 0 <= mark.y <= picture.height
+            if len(mark.what) == 1 and not mark.what[0].isalnum():
+                continue
+            reach = 1.3 if len(mark.what) > 1 else 1.0
+            left, right = int(max(0, mark.x - reach * mark.across)), int(mark.x + reach * mark.across) + 1
+            top, bottom = int(max(0, mark.y - reach * mark.down)), int(mark.y + reach * mark.down) + 1
+            total, inked = total + 1, inked + (np.ptp(pixels[top:bottom, left:right]) > 20)
+    assert total > 20
+    assert inked >= 0.97 * total
+
+
+def test_every_shape_is_marked_and_middles_have_its_colour():
+    for seed in range(20):
+        sample = draw("shapes", seed, "train")
+        pixels = np.asarray(sample.picture, dtype=float)
+        for shape, colour in (mark.what for mark in marks_of(sample.picture)):
+            assert shape in SHAPES
+            assert colour in COLOURS
+        for mark in marks_of(sample.picture):
+            seen = pixels[int(mark.y) - 1 : int(mark.y) + 2, int(mark.x) - 1 : int(mark.x) + 2].mean((0, 1))
+            assert np.linalg.norm(seen - COLOURS[mark.what[1]]) < 90
+
+
+@given(st.integers(4, 60), st.integers(4, 60), st.floats(-20, 20))
+def test_turned_marks_follow_the_picture(x, y, angle):
+    picture = Image.new("L", (64, 64))
+    picture.paste(255, (x - 2, y - 2, x + 3, y + 3))
+    (mark,) = turned([Mark(("A",), x + 0.5, y + 0.5, 1, 1)], picture.size, angle)
+    ink = np.asarray(picture.rotate(angle, Image.Resampling.BICUBIC), dtype=float)
+    if not (4 < mark.x < 60 and 4 < mark.y < 60):
+        return  # it was cut off
+    rows, columns = np.mgrid[:64, :64] + 0.5
+    assert abs((rows * ink).sum() / ink.sum() - mark.y) < 0.5
+    assert abs((columns * ink).sum() / ink.sum() - mark.x) < 0.5
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.lists(
+        st.builds(
+            Mark,
+            st.sampled_from([("A",), ("b",), ("é",), ("한",), ("circle", "red")]),
+            st.floats(-5, 120),
+            st.floats(-5, 90),
+            st.floats(0, 30),
+            st.floats(0, 30),
+        ),
+        max_size=8,
+    ),
+)
+def test_a_patch_holds_the_marks_that_cover_its_middle(rows, columns, marks):
+    grid = Grid(1, 2 * rows, 2 * columns)
+    known = {"A": "A", "b": "b", "é": "e", "한": NAMES[1], "circle": "circle", "red": "red"}
+    found = targets(marks, grid, PATCH).view(rows, columns, 2, 2, SLOTS)
+    for row in range(grid.h):
+        for column in range(grid.w):
+            x, y = (column + 0.5) * PATCH, (row + 0.5) * PATCH
+            names = [
+                known[what]
+                for mark in marks
+                if abs(mark.x - x) <= max(mark.across, PATCH / 2) and abs(mark.y - y) <= max(mark.down, PATCH / 2)
+                for what in mark.what
+            ]
+            wanted = ([*names, *["nothing"] * SLOTS])[:SLOTS]
+            cell = found[row // 2, column // 2, row % 2, column % 2]
+            assert [NAMES[number] for number in cell] == wanted
+
+
+def test_the_packed_loss_is_the_sum_over_pictures(processor):
+    examples = [encode_marks(draw("line", seed, "train").picture, processor) for seed in range(3)]
+    model = random_model(CONFIG)
+    add_sight(model, seed=0)
+    with torch.no_grad():
+        losses = [loss_of(model, example) for example in examples]
+        torch.testing.assert_close(loss_of(model, pack(examples)), sum(losses), rtol=1e-4, atol=1e-3)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class FailingProcessor(Processor):
+    """Stops the run, as a power cut would, when picture number `fail_at` is prepared."""
+
+    fail_at = 9  # in the fifth batch, one step after a checkpoint
+
+    def caption_inputs(self, *args):
+        self.fail_at -= 1
+        if self.fail_at < 0:
+            raise Interrupted
+        return super().caption_inputs(*args)
+
+
+def test_a_stage_of_marks_resumes_and_leaves_a_model_without_the_head(processor, tmp_path):
+    start = {name: tensor.clone() for name, tensor in random_model(CONFIG).state_dict().items()}
+    whole = random_model(CONFIG).train()
+    run_stage(whole, processor, STAGE, tmp_path / "whole", workers=0)
+    state = whole.state_dict()
+    assert state.keys() == start.keys()
+    changed = {name for name in state if not torch.equal(state[name], start[name])}
+    assert changed == {name for name in state if name.startswith("visual.")}
+    failing = FailingProcessor(processor.tokenizer, CONFIG, processor.image_settings)
+    with pytest.raises(Interrupted):
+        run_stage(random_model(CONFIG).train(), failing, STAGE, tmp_path / "cut", workers=0)
+    resumed = random_model(CONFIG, seed=99).train()
+    resumed.model.load_state_dict(whole.model.state_dict())
+    run_stage(resumed, processor, STAGE, tmp_path / "cut", workers=0)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state_dict().items())
+
+
+def test_a_tower_learns_what_stands_where(processor, tmp_path):
+    """Held-out pictures of shapes are named far better than by the most frequent name after a few steps."""
+    mix = Mix(weights={"shapes": 1.0}, form="marks", level_start=0.3, level_end=0.3)
+    stage = replace(STAGE, mix=mix, steps=60, batch_size=16, lr=6e-3, warmup=10, log_every=60)
+    figures = {}
+
+    def evaluation(model):
+        figures.update(sight_accuracy(model, processor, ["shapes"], 40))
+        return figures
+
+    run_stage(random_model(CONFIG).train(), processor, stage, tmp_path, workers=0, evaluation=evaluation)
+    stream = BatchStream(processor, mix, 64, seed=1)
+    filled = stream[0].marks[stream[0].marks > 0]
+    most_frequent = filled.bincount().max().item() / len(filled)
+    assert figures["sight of shapes"] > 1.5 * most_frequent
