@@ -45,6 +45,10 @@ $(VENV)/.agent: $(VENV)/.core
 	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[agent]'
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.core
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[train]'
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.core
 	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,train]'
 	@touch $@

@@ -80,11 +80,14 @@ def _first_tokens(
     floor = result["floor"][size]
     title = f"{size}, {floor['prompt_tokens']} tokens:\nseconds to the first token"
     _bars(axis, title, [(d["title"], d["pictures"][size]["first_token_s"]) for d in runtimes], colours)
-    # The lower part of each bar is the vision tower's.
     seen = [data["pictures"][size]["vision_s"] for data in runtimes]
-    axis.bar(range(len(seen)), seen, color="none", edgecolor="white", hatch="///", linewidth=0)
-    axis.axhline(floor["first_token_s"], color="black", linestyle="--", linewidth=1)
-    axis.text(len(seen) - 0.5, floor["first_token_s"], "machine's limit ", ha="right", va="bottom", fontsize=8)
+    axis.bar(
+        range(len(seen)), seen, color="none", edgecolor="white", hatch="///", linewidth=0, label="of it the vision tower"
+    )
+    axis.axhline(floor["first_token_s"], color="black", linestyle="--", linewidth=1, label="the machine's limit")
+    legend = axis.legend(fontsize=8, frameon=False, loc="upper left")
+    for patch in legend.get_patches():
+        patch.set(facecolor="grey")
 
 
 def _bars(axis: Any, title: str, values: list[tuple[str, float]], colours: dict[str, Any]) -> None:
@@ -99,7 +102,8 @@ def _decoding(axis: Any, result: dict[str, Any], runtimes: list[dict[str, Any]],
     for data in runtimes:
         batches = [int(batch) for batch in data["decode_tok_s"]]
         axis.plot(batches, list(data["decode_tok_s"].values()), "o-", label=data["title"], color=colours[data["title"]])
+    axis.set_xticks(list(map(int, runtimes[0]["decode_tok_s"])))
     axis.set_ylim(bottom=0)
-    axis.set_title("tokens a second, conversations at once", fontsize=9)
+    axis.set_title("tokens a second by conversations at once", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
