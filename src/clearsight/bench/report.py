@@ -81,9 +81,8 @@ def _first_tokens(
     title = f"{size}, {floor['prompt_tokens']} tokens:\nseconds to the first token"
     _bars(axis, title, [(d["title"], d["pictures"][size]["first_token_s"]) for d in runtimes], colours)
     seen = [data["pictures"][size]["vision_s"] for data in runtimes]
-    axis.bar(
-        range(len(seen)), seen, color="none", edgecolor="white", hatch="///", linewidth=0, label="of it the vision tower"
-    )
+    hatched = {"color": "none", "edgecolor": "white", "hatch": "///", "linewidth": 0}
+    axis.bar(range(len(seen)), seen, label="of it the vision tower", **hatched)
     axis.axhline(floor["first_token_s"], color="black", linestyle="--", linewidth=1, label="the machine's limit")
     legend = axis.legend(fontsize=8, frameon=False, loc="upper left")
     for patch in legend.get_patches():
