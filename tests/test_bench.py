@@ -102,6 +102,26 @@ def test_the_command_ends_in_one_line_of_json_and_draws(tmp_path, capsys):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_live_session_remembers_the_last_seconds_and_is_compared_with_sending_again(capsys):
+    assert main(["bench", "--live", "--minutes", "1"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (row,) = result["rows"]
+    assert row["minutes"] == 1
+    assert row["slots"] * 16 <= row["tokens"] <= 1024
+    assert row["sent_again"]["frames"] == 120
+    assert min(row["pair_ms"], row["first_token_ms"], row["sent_again"]["first_token_ms"]) > 0
+    assert set(result["spreads"].values()) == {1.0}
+
+
+def test_a_long_video_is_sampled_and_decoded_whole(capsys):
+    assert main(["bench", "--video", "--seconds", "20", "--gop", "15"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["sampled"]["frames"] == 2 * 20
+    assert result["all"]["frames"] == 30 * 20
+    assert result["counted"]["tokens"] > result["sampled"]["tokens"] > 0
+    assert result["prepared"]["again_seconds"] < result["prepared"]["seconds"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -109,6 +129,8 @@ def test_the_command_ends_in_one_line_of_json_and_draws(tmp_path, capsys):
         (["--peers", "vllm"], "--peers names 'vllm'; the peers are transformers"),
         (["--sizes", "448"], "--sizes has '' where a whole number is needed"),
         (["--batches", "0"], "--batches has 0; it must be between 1 and 4096"),
+        (["--live", "--minutes", "0"], "--minutes has 0; it must be between 1 and 4096"),
+        (["--video", "--seconds", "5"], "--seconds has 5; it must be between 10 and 4096"),
         (["--rounds", "0"], "--rounds has 0; it must be between 1 and 4096"),
         (["--peers", "none", "--sizes", "100x100"], "a picture of 100x100 is not made of whole tokens"),
     ],

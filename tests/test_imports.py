@@ -26,7 +26,7 @@ DIRECT = {
     "live": {"vlm"},
     "server": {"live"},
     "eval": {"vlm"},
-    "bench": {"vlm"},
+    "bench": {"live"},
     "agent": {"messages"},
     "train": {"processor", "model", "eval"},
 }

@@ -31,10 +31,21 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="each value is their median (default: 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the result")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--live", action="store_true", help="instead: a live session as its stream goes on")
+    parser.add_argument("--minutes", default="1,10,60", metavar="LIST", help="of the stream, with --live")
+    other.add_argument("--video", action="store_true", help="instead: reading a long 720p video")
+    parser.add_argument("--seconds", type=int, default=1200, metavar="N", help="of the video (default: 1200)")
+    parser.add_argument("--gop", type=int, default=30, metavar="N",
+                        help="frames of the video from one that can be sought to the next (default: 30)")  # fmt: skip
 
 
 def bench(args: argparse.Namespace) -> int:
     """Prints a table and then, as its last line, one JSON object."""
+    if args.live:
+        return _live(args)
+    if args.video:
+        return _video(args)
     from clearsight.bench import report
     from clearsight.bench.process import RuntimeFailed
     from clearsight.bench.run import Setup, run
@@ -63,6 +74,27 @@ def bench(args: argparse.Namespace) -> int:
             report.plot(result, Path(args.plot))
         except ModuleNotFoundError as error:
             raise UsageError(f"--plot needs matplotlib, which is not installed ({error.name})") from error
+    print(json.dumps(result))
+    return 0
+
+
+def _live(args: argparse.Namespace) -> int:
+    from clearsight.bench.live import live, spreads
+    from clearsight.vlm import VLM
+
+    minutes = [_number(text, "--minutes", 1) for text in _listed(args.minutes)]
+    rows = live(VLM.load(args.model, random_weights=args.random), minutes, _say)
+    flat = spreads(rows)
+    for name, spread in flat.items():
+        print(f"{name}: {', '.join(str(row[name]) for row in rows)}; largest over smallest {spread}")
+    print(json.dumps({"model": args.model, "random": args.random, "rows": rows, "spreads": flat}))
+    return 0
+
+
+def _video(args: argparse.Namespace) -> int:
+    from clearsight.bench.video import video
+
+    result = video(_between("--seconds", args.seconds, 10), _between("--gop", args.gop, 1), _say)
     print(json.dumps(result))
     return 0
 

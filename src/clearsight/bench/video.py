@@ -1,14 +1,7 @@
-"""Reading a twenty-minute 720p video: frames a second and memory, against decoding everything.
-
-    python benchmarks/video.py [--seconds 1200] [--gop 30]
-
-Makes its own video. Ends in one machine-readable line.
-"""
+"""Reading a long 720p video: frames a second and memory, against decoding everything."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import re
 import resource
@@ -24,27 +17,27 @@ import numpy as np
 from clearsight.media import DEFAULT_LIMITS, Sandbox, open_video
 from clearsight.processor import Processor
 
-WIDTH, HEIGHT, FPS = 1280, 720, 30
-PART = 10  # seconds that are encoded; the rest repeats their packets
+_WIDTH, _HEIGHT, _FPS = 1280, 720, 30
+_PART = 10  # seconds that are encoded; the rest repeats their packets
 
 
-def make(path: Path, seconds: int, gop: int) -> None:
+def _make(path: Path, seconds: int, gop: int) -> None:
     """A coarse pattern with a square that moves over it."""
-    noise = np.random.default_rng(0).integers(0, 80, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 80, (_HEIGHT // 8, _WIDTH // 8, 3), np.uint8)
     ground = noise.repeat(8, 0).repeat(8, 1)
     part = path.with_name("part.mp4")
     with av.open(str(part), "w") as container:
         wishes = {"preset": "veryfast", "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0"}
-        stream = container.add_stream("libx264", rate=FPS, options=wishes)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for index in range(PART * FPS):
+        stream = container.add_stream("libx264", rate=_FPS, options=wishes)
+        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
+        for index in range(_PART * _FPS):
             picture = ground.copy()
-            x, y = 7 * index % (WIDTH - 200), 3 * index % (HEIGHT - 200)
+            x, y = 7 * index % (_WIDTH - 200), 3 * index % (_HEIGHT - 200)
             picture[y : y + 200, x : x + 200] = (5 * index % 256, 200, index % 256)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     with av.open(str(path), "w") as out:
-        for repeat in range(seconds // PART):
+        for repeat in range(seconds // _PART):
             with av.open(str(part)) as source:
                 stream = source.streams.video[0]
                 if not repeat:
@@ -52,12 +45,12 @@ def make(path: Path, seconds: int, gop: int) -> None:
                 for packet in source.demux(stream):
                     if packet.dts is None:
                         continue
-                    shift = int(repeat * PART / packet.time_base)
+                    shift = int(repeat * _PART / packet.time_base)
                     packet.dts, packet.pts, packet.stream = packet.dts + shift, packet.pts + shift, copy
                     out.mux(packet)
 
 
-def measured(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+def _measured(work: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     """`work` in a process of its own, with its time and the peak memory of it and of its workers."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure, (work, path))
@@ -83,13 +76,13 @@ def _peak_mb(process: int) -> int:
     return int(found[1]) >> 10 if found else 0
 
 
-def sampled(path: Path) -> dict[str, Any]:
+def _sampled(path: Path) -> dict[str, Any]:
     """The frames of the plan, as the processor reads them."""
     messages = [{"role": "user", "content": [{"type": "video", "video": str(path)}]}]
     (use,) = Processor.packaged("2b").count(messages).media
     sandbox = Sandbox(DEFAULT_LIMITS, workers=1)
     clip = open_video(path, sandbox=sandbox)
-    indices = [round(moment * FPS) for moment in use.times or ()]
+    indices = [round(moment * _FPS) for moment in use.times or ()]
     start = time.perf_counter()
     count = sum(1 for _ in clip.frames(indices, use.size[::-1]))
     reading = round(time.perf_counter() - start, 2)
@@ -100,7 +93,7 @@ def sampled(path: Path) -> dict[str, Any]:
     return {"frames": count, "size": use.size, "tokens": use.tokens, "reading_seconds": reading, "worker_mb": peak}
 
 
-def prepared(path: Path) -> dict[str, Any]:
+def _prepared(path: Path) -> dict[str, Any]:
     """Everything up to the model's inputs, and once more for a second question."""
     processor = Processor.packaged("2b")
     messages = [{"role": "user", "content": [{"type": "video", "video": str(path)}]}]
@@ -112,14 +105,14 @@ def prepared(path: Path) -> dict[str, Any]:
     return {"again_seconds": again}
 
 
-def counted(path: Path) -> dict[str, Any]:
+def _counted(path: Path) -> dict[str, Any]:
     processor = Processor.packaged("2b")
     tokens = processor.count([{"role": "user", "content": [{"type": "video", "video": str(path)}]}]).tokens
     processor.sandbox.close()
     return {"tokens": tokens}
 
 
-def everything(path: Path) -> dict[str, Any]:
+def _everything(path: Path) -> dict[str, Any]:
     """Every frame decoded and thrown away, none resized: the least that a reader without seeking can do."""
     count = 0
     with av.open(str(path)) as container:
@@ -129,25 +122,19 @@ def everything(path: Path) -> dict[str, Any]:
     return {"frames": count}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=1200)
-    parser.add_argument("--gop", type=int, default=30)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+def video(seconds: int, gop: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Figures of a film of its own making. gop: frames from one that can be sought to the next. say: is told each."""
+    with tempfile.TemporaryDirectory(prefix="clearsight-bench-") as folder:
         path = Path(folder) / "long.mp4"
-        make(path, args.seconds, args.gop)
-        result: dict[str, Any] = {"seconds": args.seconds, "gop": args.gop, "megabytes": path.stat().st_size >> 20}
-        for work in (counted, sampled, prepared, everything):
-            result[work.__name__] = measured(work, path)
-            print(work.__name__, result[work.__name__], flush=True)
-    spent, all_frames = result["sampled"]["reading_seconds"], result["everything"]["frames"]
+        say("making the video")
+        _make(path, seconds, gop)
+        result: dict[str, Any] = {"seconds": seconds, "gop": gop, "megabytes": path.stat().st_size >> 20}
+        for name, work in (("counted", _counted), ("sampled", _sampled), ("prepared", _prepared), ("all", _everything)):
+            result[name] = _measured(work, path)
+            say(f"{name}: {result[name]}")
+    spent, frames = result["sampled"]["reading_seconds"], result["all"]["frames"]
     result["sampled"]["frames_per_second"] = round(result["sampled"]["frames"] / spent, 1)
-    result["video_seconds_per_second"] = round(args.seconds / spent, 1)
-    result["times_faster"] = round(result["everything"]["seconds"] / spent, 2)
-    result["all_fit_in_memory_gb"] = round(all_frames * WIDTH * HEIGHT * 3 / 2**30, 1)
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    result["video_seconds_per_second"] = round(seconds / spent, 1)
+    result["times_faster"] = round(result["all"]["seconds"] / spent, 2)
+    result["all_would_take_gb"] = round(frames * _WIDTH * _HEIGHT * 3 / 2**30, 1)
+    return result
