@@ -150,7 +150,7 @@ def stages() -> list[Stage]:
         name="spell",
         mix=Mix(
             weights={
-                "word": 0.1, "line": 0.28, "page": 0.14, "documents": 0.12, "shapes": 0.2, "calls": 0.1, "clips": 0.06
+                "word": 0.1, "line": 0.32, "page": 0.14, "documents": 0.14, "shapes": 0.18, "calls": 0.06, "clips": 0.06
             },
             form="chat",
             level_start=0.8,
