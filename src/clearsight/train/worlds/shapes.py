@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 
 from clearsight.messages import Image
 
@@ -91,22 +92,18 @@ def _further_exists(rng: random.Random, scene: Scene, split: Split) -> Asked:
     return Asked(question, "yes" if found else "no", "exists")
 
 
-def _further_colour(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
-    names = [shape.name for shape in scene.shapes]
-    single = [shape for shape in scene.shapes if names.count(shape.name) == 1]
+_ATTRIBUTES = {"shape": "name", "colour": "colour"}
+
+
+def _further_attribute(asked: str, given: str, rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    """One attribute of a shape that the other tells from all the rest."""
+    known = [getattr(shape, _ATTRIBUTES[given]) for shape in scene.shapes]
+    single = [shape for shape, value in zip(scene.shapes, known, strict=True) if known.count(value) == 1]
     if not single:
         return None
     chosen = rng.choice(single)
-    return Asked(ask(rng, "colour", split, shape=chosen.name), chosen.colour, "colour")
-
-
-def _further_shape(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
-    colours = [shape.colour for shape in scene.shapes]
-    single = [shape for shape in scene.shapes if colours.count(shape.colour) == 1]
-    if not single:
-        return None
-    chosen = rng.choice(single)
-    return Asked(ask(rng, "shape", split, colour=chosen.colour), chosen.name, "shape")
+    slots = {given: getattr(chosen, _ATTRIBUTES[given])}
+    return Asked(ask(rng, asked, split, **slots), getattr(chosen, _ATTRIBUTES[asked]), asked)
 
 
 def _further_where(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
@@ -240,7 +237,8 @@ _TASKS: dict[_Task, int] = {
 }  # fmt: skip
 _Further = Callable[[random.Random, Scene, Split], "Asked | None"]
 _FURTHER: tuple[_Further, ...] = (
-    _further_count, _further_exists, _further_colour, _further_shape, _further_where, _further_list,
+    _further_count, _further_exists, partial(_further_attribute, "colour", "shape"),
+    partial(_further_attribute, "shape", "colour"), _further_where, _further_list,
 )  # fmt: skip
 
 
