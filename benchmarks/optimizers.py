@@ -43,7 +43,7 @@ def run(optimizer: str, lr: float, steps: int, batch: int) -> dict[str, float | 
         last = json.loads((Path(folder) / "metrics.jsonl").read_text().splitlines()[-1])
     batch_held_out = held_out(processor)
     with torch.no_grad():
-        loss = (loss_of(model, batch_held_out) / batch_held_out.learned).item()
+        loss = (loss_of(model, batch_held_out) / batch_held_out.learned()).item()
     return {
         "optimizer": optimizer,
         "lr": lr,

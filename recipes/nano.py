@@ -159,14 +159,42 @@ def stages() -> list[Stage]:
             turns=5,
         ),
         rates=Rates(vision=0),
-        steps=600,
+        steps=400,
         batch_size=64,
         lr=3e-3,
         warmup=40,
-        decay=0.3,
+        decay=0.0,
         seed=9,
     )  # fmt: skip
-    return [crops, dialogue, short, scenes, read, look, scan, naming, talk, sight, spell]
+    lines = {
+        "word": 0.08, "line": 0.42, "page": 0.12, "documents": 0.1, "shapes": 0.2, "calls": 0.04, "clips": 0.04
+    }  # fmt: skip
+    fluent = Stage(
+        name="fluent",
+        mix=Mix(weights=lines, form="chat", level_start=0.9, level_end=1.0, ramp=200, turns=5),
+        rates=Rates(vision=0),
+        steps=550,
+        batch_size=64,
+        lr=3e-3,
+        warmup=20,
+        decay=0.0,
+        balance=0.5,
+        seed=10,
+    )
+    # At the end both halves move towards each other in ever smaller steps.
+    polish = Stage(
+        name="polish",
+        mix=Mix(weights=lines, form="chat", turns=5),
+        rates=Rates(vision=0.5),
+        steps=220,
+        batch_size=64,
+        lr=2e-3,
+        warmup=10,
+        decay=1.0,
+        balance=0.5,
+        seed=11,
+    )
+    return [crops, dialogue, short, scenes, read, look, scan, naming, talk, sight, spell, fluent, polish]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

@@ -48,6 +48,29 @@ def test_the_packed_loss_is_the_sum_over_supervised_tokens(processor, form):
         torch.testing.assert_close(next_token_loss(model, batch), sum(losses), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_weighs_every_answer_by_its_length(processor, balance):
+    examples = [encode(draw(world, 3, "train", 0.8, 4), processor, "chat") for world in ("shapes", "calls", "line")]
+    batch, model = pack(examples), random_model(CONFIG)
+    total = weight = 0.0
+    with torch.no_grad():
+        losses = F.cross_entropy(model.logits(model(batch.inputs))[:-1], batch.inputs.ids[1:], reduction="none")
+    runs, inside = [], False
+    for position, supervised in enumerate(batch.supervised.tolist()):
+        if supervised and not inside:
+            runs.append([])
+        if supervised:
+            runs[-1].append(position)
+        inside = supervised
+    assert len(runs) > 5
+    for run in runs:
+        weight += len(run) ** (1 - balance)
+        total += sum(losses[position - 1].item() for position in run) * len(run) ** -balance
+    with torch.no_grad():
+        assert next_token_loss(model, batch, balance).item() == pytest.approx(total, rel=1e-4)
+    assert batch.learned(balance).item() == pytest.approx(weight, rel=1e-5)
+
+
 def test_only_the_answer_is_supervised(processor):
     sample = draw("word", 3, "train")
     example = encode(sample, processor, "chat")

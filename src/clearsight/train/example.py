@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from clearsight.inputs import ModelInputs, VisionPatches
 from clearsight.messages import Image, Message, Part, Text, Video
@@ -31,10 +32,15 @@ class Example:
     def tokens(self) -> int:
         return self.inputs.ids.shape[0]
 
-    @property
-    def learned(self) -> Tensor:
-        """How many tokens or marks are learned."""
-        return (self.supervised if self.marks is None else self.marks > 0).sum(dtype=torch.float32)
+    def weights(self, balance: float = 0.0) -> Tensor:
+        """Of the supervised tokens, in order: each one of an answer of n weighs n ** -balance."""
+        first = self.supervised & ~F.pad(self.supervised, (1, 0))[:-1]
+        answer = first.cumsum(0)[self.supervised] - 1
+        return answer.bincount().float()[answer] ** -balance
+
+    def learned(self, balance: float = 0.0) -> Tensor:
+        """The weight of all that is learned: supervised tokens, or marks, each of which counts one."""
+        return self.weights(balance).sum() if self.marks is None else (self.marks > 0).sum(dtype=torch.float32)
 
     @property
     def patches(self) -> int:

@@ -36,18 +36,21 @@ Evaluation = Callable[[Qwen2VL], dict[str, float]]
 """Figures about a model as it is, by name."""
 
 
-def loss_of(model: Qwen2VL, batch: Example) -> Tensor:
+def loss_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
     """The sum over what `batch` is learned for: its supervised tokens or its marks."""
-    return next_token_loss(model, batch) if batch.marks is None else sight_loss(model, batch)
+    return next_token_loss(model, batch, balance) if batch.marks is None else sight_loss(model, batch)
 
 
-def next_token_loss(model: Qwen2VL, batch: Example) -> Tensor:
-    """Cross-entropy in float32 summed over the supervised tokens, each predicted from the token before it."""
+def next_token_loss(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
+    """Cross-entropy in float32 summed over the supervised tokens, each predicted from the token before it and weighed
+    by the length of its answer (`Example.weights`)."""
     hidden_TD = model(batch.inputs)
     # Every sequence starts with an unsupervised token, so the row before a target is always in the same sequence.
     targets = batch.supervised.nonzero().squeeze(1)
     logits = model.logits(hidden_TD[targets - 1]).float()
-    return F.cross_entropy(logits, batch.inputs.ids[targets].to(logits.device), reduction="sum")
+    losses = F.cross_entropy(logits, batch.inputs.ids[targets].to(logits.device), reduction="none")
+    # No dot product: automatic precision would make it bfloat16.
+    return (losses * batch.weights(balance).to(losses.device)).sum()
 
 
 @dataclass
@@ -212,12 +215,12 @@ def _update(run: _Run, packs: list[Example]) -> tuple[float, float]:
     Returns that mean and the norm of its gradient.
     """
     device = run.model.device
-    counts = torch.stack([pack.learned for pack in packs])
+    counts = torch.stack([pack.learned(run.stage.balance) for pack in packs])
     tokens = run.workers.add(counts.sum().to(device))
     total = torch.zeros((), device=device)
     for pack in packs:
         with _precision(run.stage, device):
-            loss = loss_of(run.model, pack) / tokens
+            loss = loss_of(run.model, pack, run.stage.balance) / tokens
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     norm = run.workers.collect_gradients(run.stage.clip)

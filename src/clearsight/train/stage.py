@@ -51,7 +51,9 @@ class Stage:
     linearly over the last `decay` share of the steps, "cosine" all the way. optimizer: "muon" (beside AdamW for what
     is no matrix) or "adamw". precision: of the products, "bfloat16" or "float32". recompute: keep no activations
     inside blocks but compute them again for the gradient. ema: decay of the average that is kept of the weights and
-    is the result; 0 keeps none. evaluate_every: steps between evaluations, if there is anything to evaluate.
+    is the result; 0 keeps none. balance: an answer of n tokens weighs n ** (1 - balance), so with
+    0 all tokens weigh the same and with 1 all answers. evaluate_every: steps between evaluations, if there is anything
+    to evaluate.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Stage:
     precision: str = "bfloat16"
     recompute: bool = False
     ema: float = 0.0
+    balance: float = 0.0
     seed: int = 0
     checkpoint_every: int = 100
     log_every: int = 20
@@ -100,6 +103,7 @@ _RANGES = (
     ("decay", 0, 1),
     ("clip", 1e-6, 1e6),
     ("ema", 0, 0.999999),
+    ("balance", 0, 1),
     ("checkpoint_every", 1, 1e9),
     ("log_every", 1, 1e9),
     ("evaluate_every", 0, 1e9),
