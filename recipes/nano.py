@@ -181,15 +181,14 @@ def stages() -> list[Stage]:
         balance=0.5,
         seed=10,
     )
-    # At the end both halves move towards each other in ever smaller steps.
     polish = Stage(
         name="polish",
         mix=Mix(weights=lines, form="chat", turns=5),
-        rates=Rates(vision=0.5),
-        steps=220,
+        rates=Rates(vision=0),
+        steps=330,
         batch_size=64,
-        lr=2e-3,
-        warmup=10,
+        lr=3e-3,
+        warmup=1,
         decay=1.0,
         balance=0.5,
         seed=11,
