@@ -1,10 +1,11 @@
-"""Ask nano, the model in the box, about the pictures beside this file, and show how long each answer took."""
+"""Ask nano, the model in the box, about the pictures beside this file, timed, and let it call a tool."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+import tools
 from clearsight import VLM
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +28,9 @@ def main() -> None:
         (used,) = stream.reply.media
         seconds = time.perf_counter() - begin
         print(f"\n          ({used.tokens} picture tokens, {stream.reply.usage.total_tokens} in all, {seconds:.2f} s)")
+    print(f"\npicture:  examples/weather.png, with a tool at hand\nquestion: {tools.WISH}")
+    for line in tools.converse(tools.ask_here(vlm), HERE / "weather.png"):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -9,36 +9,36 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clearsight import VLM
+
 HERE = Path(__file__).resolve().parent
-PRICES = {"bread": "3.20", "coffee": "2.40", "tea": "1.90"}
+WISH = "What will the weather be tomorrow?"
 TOOL = {
     "type": "function",
     "function": {
-        "name": "price_of",
-        "description": "What the thing named on a sign costs",
+        "name": "get_forecast",
+        "description": "",
         "parameters": {
             "type": "object",
-            "properties": {"word": {"type": "string", "maxLength": 12, "description": "the word on the sign"}},
-            "required": ["word"],
+            "properties": {"city": {"type": "string"}, "day": {"type": "string"}},
+            "required": ["city", "day"],
         },
     },
 }
 Ask = Callable[[list[dict[str, Any]], dict[str, Any]], dict[str, Any]]
 
 
-def price_of(word: str) -> str:
-    return PRICES.get(word.strip().lower(), f"there is no price for {word!r}")
+def get_forecast(city: str, day: str) -> dict[str, Any]:
+    """A service would be asked here; this one always has the same weather."""
+    return {"sky": "sunny", "high": 21}
 
 
-def ask_here(name: str) -> Ask:
+def ask_here(vlm: VLM) -> Ask:
     """Answers of a model loaded here, as chat messages."""
-    from clearsight import VLM
-
-    vlm = VLM.load(name)
 
     def ask(messages: list[dict[str, Any]], wishes: dict[str, Any]) -> dict[str, Any]:
         reply = vlm.chat(messages, **wishes)
@@ -69,24 +69,32 @@ def picture(path: Path) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 
 
+def converse(ask: Ask, path: Path) -> Iterator[str]:
+    """The wish about the picture, carried out: every call with its result, and the answer, as lines to print."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [picture(path), {"type": "text", "text": WISH}]}]
+    said = ask(messages, {"tools": [TOOL]})
+    calls = said.get("tool_calls", ())
+    messages.append(said)
+    for call in calls:
+        arguments = json.loads(call["function"]["arguments"])
+        result = get_forecast(**arguments)
+        yield f"call:     {call['function']['name']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+        yield f"result:   {json.dumps(result)}"
+        messages.append({"role": "tool", "tool_call_id": call["id"], "content": json.dumps(result)})
+    if calls:
+        said = ask(messages, {"tools": [TOOL]})
+    yield f"answer:   {said['content']}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--server", help="address of a running `clearsight serve`")
-    parser.add_argument("--picture", type=Path, default=HERE / "sign.png")
+    parser.add_argument("--picture", type=Path, default=HERE / "weather.png")
     args = parser.parse_args()
-    ask = ask_server(args.server, args.model) if args.server else ask_here(args.model)
-
-    content = [picture(args.picture), {"type": "text", "text": "What does the thing on this sign cost?"}]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-    said = ask(messages, {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False})
-    messages.append(said)
-    for call in said.get("tool_calls", ()):
-        arguments = json.loads(call["function"]["arguments"])
-        result = price_of(**arguments)
-        print(f"call:   {call['function']['name']}({arguments})\nresult: {result}")
-        messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
-    print("answer:", ask(messages, {"tools": [TOOL], "tool_choice": "none"})["content"])
+    ask = ask_server(args.server, args.model) if args.server else ask_here(VLM.load(args.model))
+    for line in converse(ask, args.picture):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def stages() -> list[Stage]:
         name="polish",
         mix=Mix(weights=lines, form="chat", turns=5),
         rates=Rates(vision=0),
-        steps=330,
+        steps=400,
         batch_size=64,
         lr=3e-3,
         warmup=1,

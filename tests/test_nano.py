@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -10,6 +12,8 @@ from clearsight.config import read_json
 from clearsight.eval import evaluate
 from clearsight.model.hub import resolve
 from clearsight.train.worlds import draw
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +54,14 @@ def test_a_blank_picture_changes_the_answer(nano):
     sample = next(s for seed in range(100) if (s := draw("word", seed, "test")).skill == "word")
     blank = Image.new("RGB", sample.picture.size, "white")
     assert ask(nano, blank, "What does it say?") != ask(nano, sample.picture, "What does it say?")
+
+
+def test_a_tool_is_called_with_what_the_picture_says(nano, monkeypatch):
+    """The demo's own conversation: the screen names Austin."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import tools
+
+    lines = list(tools.converse(tools.ask_here(nano), EXAMPLES / "weather.png"))
+    assert lines[0].split() == ["call:", "get_forecast(city='Austin',", "day='tomorrow')"]
+    assert "Austin" in lines[2]
+    assert str(tools.get_forecast("Austin", "tomorrow")["high"]) in lines[2]
