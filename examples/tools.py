@@ -72,7 +72,7 @@ def picture(path: Path) -> dict[str, Any]:
 def converse(ask: Ask, path: Path) -> Iterator[str]:
     """The wish about the picture, carried out: every call with its result, and the answer, as lines to print."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": [picture(path), {"type": "text", "text": WISH}]}]
-    said = ask(messages, {"tools": [TOOL]})
+    said = ask(messages, {"tools": [TOOL], "parallel_tool_calls": False})
     calls = said.get("tool_calls", ())
     messages.append(said)
     for call in calls:
@@ -83,7 +83,7 @@ def converse(ask: Ask, path: Path) -> Iterator[str]:
         messages.append({"role": "tool", "tool_call_id": call["id"], "content": json.dumps(result)})
     if calls:
         said = ask(messages, {"tools": [TOOL]})
-    yield f"answer:   {said['content']}"
+    yield f"answer:   {said['content'] or 'another call, which is not carried out here'}"
 
 
 def main() -> None:
@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--server", help="address of a running `clearsight serve`")
     parser.add_argument("--picture", type=Path, default=HERE / "weather.png")
     args = parser.parse_args()
+    if not args.picture.is_file():
+        parser.error(f"{args.picture} is no file")
     ask = ask_server(args.server, args.model) if args.server else ask_here(VLM.load(args.model))
     for line in converse(ask, args.picture):
         print(line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -181,17 +182,8 @@ def stages() -> list[Stage]:
         balance=0.5,
         seed=10,
     )
-    polish = Stage(
-        name="polish",
-        mix=Mix(weights=lines, form="chat", turns=5),
-        rates=Rates(vision=0),
-        steps=400,
-        batch_size=64,
-        lr=3e-3,
-        warmup=1,
-        decay=1.0,
-        balance=0.5,
-        seed=11,
+    polish = replace(
+        fluent, name="polish", mix=Mix(weights=lines, form="chat", turns=5), steps=400, warmup=1, decay=1.0, seed=11
     )
     return [crops, dialogue, short, scenes, read, look, scan, naming, talk, sight, spell, fluent, polish]
 

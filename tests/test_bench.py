@@ -103,19 +103,27 @@ def test_the_command_ends_in_one_line_of_json_and_draws(tmp_path, capsys):
 
 
 def test_a_live_session_remembers_the_last_seconds_and_is_compared_with_sending_again(capsys):
-    assert main(["bench", "--live", "--minutes", "1"]) == 0
+    assert main(["bench", "--live", "--minutes", "2,1"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    (row,) = result["rows"]
-    assert row["minutes"] == 1
-    assert row["slots"] * 16 <= row["tokens"] <= 1024
-    assert row["sent_again"]["frames"] == 120
-    assert min(row["pair_ms"], row["first_token_ms"], row["sent_again"]["first_token_ms"]) > 0
-    assert set(result["spreads"].values()) == {1.0}
+    first, second = result["rows"]
+    for row, minutes in ((first, 1), (second, 2)):
+        assert row["minutes"] == minutes
+        assert row["slots"] * 16 <= row["tokens"] <= 1024
+        assert row["seconds_remembered"] == 60 * minutes - 1
+        assert row["sent_again"]["frames"] == 120 * minutes
+        assert min(row["pair_ms"], row["first_token_ms"], row["sent_again"]["first_token_ms"]) > 0
+    # Twice the stream, thinned to the same memory.
+    assert second["slots"] < 2 * first["slots"]
+    assert second["cache_mb"] == first["cache_mb"]
+    low, high = sorted((first["pair_ms"], second["pair_ms"]))
+    assert result["spreads"]["pair_ms"] == round(high / low, 3)
 
 
 def test_a_long_video_is_sampled_and_decoded_whole(capsys):
-    assert main(["bench", "--video", "--seconds", "20", "--gop", "15"]) == 0
+    assert main(["bench", "--video", "--seconds", "25", "--gop", "15"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["seconds"] == 20
+    assert 0 < result["sampled"]["worker_mb"] < result["all_would_take_gb"] * 1024
     assert result["sampled"]["frames"] == 2 * 20
     assert result["all"]["frames"] == 30 * 20
     assert result["counted"]["tokens"] > result["sampled"]["tokens"] > 0
@@ -130,6 +138,7 @@ def test_a_long_video_is_sampled_and_decoded_whole(capsys):
         (["--sizes", "448"], "--sizes has '' where a whole number is needed"),
         (["--batches", "0"], "--batches has 0; it must be between 1 and 4096"),
         (["--live", "--minutes", "0"], "--minutes has 0; it must be between 1 and 4096"),
+        (["--live", "--minutes", ","], "',' names nothing; separate values by commas"),
         (["--video", "--seconds", "5"], "--seconds has 5; it must be between 10 and 4096"),
         (["--rounds", "0"], "--rounds has 0; it must be between 1 and 4096"),
         (["--peers", "none", "--sizes", "100x100"], "a picture of 100x100 is not made of whole tokens"),

@@ -21,9 +21,11 @@ from clearsight.train.worlds import Sample, draw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Which worlds a batch draws from, by weight, and how: as picture-text pairs or as dialogue (facts, 9), or, in the
-    form "marks": the only picture and what its patches show; "caption": the picture and the words of the judged turn;
-    "chat": the whole conversation.
+    """Which worlds a batch draws from, by weight, and how.
+
+    form: "caption", picture-text pairs, or "chat", dialogue (facts, 9), or "marks", pictures with what their patches
+    show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
+    turns: up to so many questions about one picture, where a world has them.
     """
 
     weights: dict[str, float]

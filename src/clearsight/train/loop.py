@@ -86,6 +86,8 @@ def run_stage(
     that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
     (FSDP2); what is returned then is a new, whole model.
     """
+    if shard and _sees(stage):
+        raise ValueError("a stage of the form 'marks' cannot be sharded: the tower learns alone, outside the model")
     folder.mkdir(parents=True, exist_ok=True)
     rank, size = joined()
     packs = stage.accumulate * size

@@ -51,8 +51,8 @@ class Stage:
     linearly over the last `decay` share of the steps, "cosine" all the way. optimizer: "muon" (beside AdamW for what
     is no matrix) or "adamw". precision: of the products, "bfloat16" or "float32". recompute: keep no activations
     inside blocks but compute them again for the gradient. ema: decay of the average that is kept of the weights and
-    is the result; 0 keeps none. balance: an answer of n tokens weighs n ** (1 - balance), so with
-    0 all tokens weigh the same and with 1 all answers. evaluate_every: steps between evaluations, if there is anything
+    is the result; 0 keeps none. balance: an answer of n tokens weighs n ** (1 - balance), so with 0
+    all tokens weigh the same and with 1 all answers. evaluate_every: steps between evaluations, if there is anything
     to evaluate.
     """
 

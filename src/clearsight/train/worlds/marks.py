@@ -43,7 +43,8 @@ def glyphs(face: ImageFont.FreeTypeFont, text: str, box: Corners) -> list[Mark]:
     ]
 
 
-@lru_cache(maxsize=100_000)
+# Few, because every entry keeps its font open.
+@lru_cache(maxsize=4096)
 def _advance(face: ImageFont.FreeTypeFont, character: str) -> float:
     return face.getlength(character)
 
