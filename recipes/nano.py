@@ -185,7 +185,34 @@ def stages() -> list[Stage]:
     polish = replace(
         fluent, name="polish", mix=Mix(weights=lines, form="chat", turns=5), steps=400, warmup=1, decay=1.0, seed=11
     )
-    return [crops, dialogue, short, scenes, read, look, scan, naming, talk, sight, spell, fluent, polish]
+    # Most words are coined since then, so that nothing is read by heart; pairs are the cheapest way to read many.
+    broad = {
+        "word": 0.18, "line": 0.5, "page": 0.1, "documents": 0.09, "shapes": 0.09, "calls": 0.02, "clips": 0.02
+    }  # fmt: skip
+    letters = Stage(
+        name="letters",
+        mix=Mix(weights=broad, form="chat", turns=4, captions=0.8),
+        rates=Rates(vision=0),
+        steps=1000,
+        batch_size=64,
+        lr=3e-3,
+        warmup=40,
+        decay=0.0,
+        balance=0.3,
+        seed=12,
+    )
+    # Tower and language half together, with a falling rate.
+    whole = replace(
+        letters,
+        name="whole",
+        mix=Mix(weights=broad, form="chat", turns=4, captions=0.5),
+        rates=Rates(vision=0.5),
+        decay=0.9,
+        balance=0.5,
+        seed=13,
+    )
+    early = [crops, dialogue, short, scenes, read, look, scan, naming]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

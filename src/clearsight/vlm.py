@@ -21,6 +21,7 @@ from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
 from clearsight.model.hub import preset_for, read_config, resolve, short_name
 from clearsight.model.lora import read_adapter
+from clearsight.model.precision import has_bfloat16
 from clearsight.model.quantize import load as load_model
 from clearsight.model.quantize import quantize as quantize_model
 from clearsight.model.weights import random_model
@@ -113,8 +114,9 @@ class VLM:
     ) -> VLM:
         """Load a model by short name, hub name or folder.
 
-        dtype None keeps the stored one. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives a
-        preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
+        dtype None keeps the stored one, but full weights become float32 on a device that only emulates bfloat16, where
+        it would take tens of times as long. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives
+        a preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
         it is given. adapters: LoRA adapter folders in PEFT's format by the names that requests choose them by.
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
@@ -139,7 +141,9 @@ class VLM:
         media_limits: MediaLimits,
     ) -> VLM:
         config = preset_for(name)
-        model = random_model(config, seed=seed, device=device, dtype=dtype or torch.bfloat16)
+        model = random_model(
+            config, seed=seed, device=device, dtype=dtype or _full_dtype(device, quantize) or torch.bfloat16
+        )
         if quantize is not None:
             quantize_model(model, quantize)
         defaults = GenerationDefaults.from_json({}, config.tokens)
@@ -160,6 +164,7 @@ class VLM:
         config = read_config(folder)
         defaults = _generation_defaults(folder, config)
         processor = Processor.from_folder(folder, config, media_limits)
+        dtype = dtype or _full_dtype(device, quantize)
         model = load_model(folder, config, device=device, dtype=dtype, mode=quantize)
         return cls(name, processor, Engine(model, defaults.stop_tokens, settings), defaults.sampling)
 
@@ -267,6 +272,14 @@ def load_processor(name: str) -> Processor:
         return Processor.packaged(short)
     folder = resolve(name, weights=False)
     return Processor.from_folder(folder, read_config(folder))
+
+
+def _full_dtype(device: str | torch.device, quantize: str | None) -> torch.dtype | None:
+    """What full weights are kept in where nothing is asked for; None: as they are stored.
+
+    Quantised models keep bfloat16: little is left in it, and twice its memory would be what quantising was to save.
+    """
+    return None if quantize is not None or has_bfloat16(torch.device(device)) else torch.float32
 
 
 def _generation_defaults(folder: Path, config: ModelConfig) -> GenerationDefaults:

@@ -95,7 +95,11 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--random-weights", action="store_true", help="true shape, meaningless answers, no download")
     parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the weights are stored")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="default: as the weights are stored, or float32 where bfloat16 is slow",
+    )
     parser.add_argument(
         "--quantize",
         choices=("int8", "int4", "none"),

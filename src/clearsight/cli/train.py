@@ -69,7 +69,12 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weight-decay", type=float, default=0.0, metavar="N", help="default: 0")
     parser.add_argument("--clip", type=float, default=1.0, metavar="N", help="largest norm of a gradient (default: 1)")
     parser.add_argument("--ema", type=float, default=0.0, metavar="N", help="decay of averaged weights (default: none)")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of the products")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="of the products (default: auto, bfloat16 where the machine has it)",
+    )
     parser.add_argument("--recompute", action="store_true", help="less memory, a third more work")
 
 
@@ -243,6 +248,7 @@ def _announce(plan: Plan) -> None:
     """Sizes, memory and time before anything starts."""
     import torch
 
+    from clearsight.model.precision import product_dtype
     from clearsight.train.costs import machine_peak
     from clearsight.train.finetune import estimate
 
@@ -258,7 +264,7 @@ def _announce(plan: Plan) -> None:
           f" {_gigabytes(total)}")  # fmt: skip
     if needed.total > total:
         print("memory: more than this machine has; try --lora, --recompute or a smaller --pack-tokens")
-    peak = machine_peak(torch.device("cpu"), torch.bfloat16 if stage.precision == "bfloat16" else torch.float32)
+    peak = machine_peak(torch.device("cpu"), product_dtype(stage.precision, torch.device("cpu")))
     print(f"time: about {_duration(costs.flops / peak / costs.share)} here ({costs.flops:.2g} operations;"
           f" {costs.share:.0%} of {peak:.2g} a second assumed)")  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,7 @@ from clearsight.config import VisionConfig
 from clearsight.inputs import VisionPatches
 from clearsight.kernels.attention import packed_attention
 from clearsight.kernels.rowwise import add, layer_norm, quick_gelu
+from clearsight.model.precision import has_bfloat16
 from clearsight.model.rope import Rope, rotate, vision_table
 from clearsight.model.row_adapters import RowAdapters, adapted
 
@@ -35,6 +37,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         weight = self.proj.weight.flatten(1)
+        if weight.dtype == torch.bfloat16 and not has_bfloat16(weight.device):
+            return F.linear(pixels.float(), weight.float()).to(weight.dtype)
         return F.linear(pixels.to(weight.dtype), weight)
 
 

@@ -18,6 +18,8 @@ from clearsight.train.example import Example, check_form, pack
 from clearsight.train.sight import encode_marks
 from clearsight.train.worlds import Sample, draw
 
+_CAPTIONED = frozenset({"word", "line"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
@@ -25,7 +27,8 @@ class Mix:
 
     form: "caption", picture-text pairs, or "chat", dialogue (facts, 9), or "marks", pictures with what their patches
     show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
-    turns: up to so many questions about one picture, where a world has them.
+    turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
+    words and lines that come as picture-text pairs, which teach the same reading in half the tokens.
     """
 
     weights: dict[str, float]
@@ -34,8 +37,11 @@ class Mix:
     level_end: float = 1.0
     ramp: int = 1
     turns: int = 1
+    captions: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.captions <= 1:
+            raise ValueError(f"captions is {self.captions}; it must be from 0 to 1")
         if self.form != "marks":
             check_form(self.form)
 
@@ -92,9 +98,12 @@ class BatchStream:
         while True:
             world = rng.choices(names, weights)[0]
             sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch), self.mix.turns)
+            form = self.mix.form
+            if form == "chat" and world in _CAPTIONED and rng.random() < self.mix.captions:
+                form = "caption"
             # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
-            if self.mix.form != "caption" or sample.skill != "honesty":
-                return encode(sample, self.processor, self.mix.form)
+            if form != "caption" or sample.skill != "honesty":
+                return encode(sample, self.processor, form)
 
 
 def batches(stream: Stream, numbers: Sequence[int], workers: int) -> Iterator[Example]:

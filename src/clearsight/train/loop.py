@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from clearsight.model.precision import product_dtype
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.processor import Processor
 from clearsight.train.average import Average
@@ -158,8 +159,7 @@ def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Pat
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
             workers.restore(optimizer, state)
         average.restore(saved.get("average", {}), workers.part)
-    dtype = torch.bfloat16 if stage.precision == "bfloat16" else torch.float32
-    peak = machine_peak(model.device, dtype) * workers.size
+    peak = machine_peak(model.device, product_dtype(stage.precision, model.device)) * workers.size
     losses = list(saved.get("losses", [])) if saved else []
     learning = Learning.of(model, stage.recompute, words=not _sees(stage))
     return _Run(stage, model, workers, optimizers, average, peak, learning, losses)
@@ -234,7 +234,8 @@ def _update(run: _Run, packs: list[Example]) -> tuple[float, float]:
 
 
 def _precision(stage: Stage, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if stage.precision == "bfloat16" else nullcontext()
+    dtype = product_dtype(stage.precision, device)
+    return torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext()
 
 
 def _evaluate(run: _Run, evaluation: Evaluation, journal: Journal | None, step: int) -> None:

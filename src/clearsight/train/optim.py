@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from clearsight.model.precision import has_bfloat16
+from clearsight.train.muon import Float32Muon
 from clearsight.train.stage import Stage
 
 # A patch's pixels are mostly alike, so every weight of its kernel pushes the same way and steps must be small.
@@ -54,9 +56,8 @@ def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimize
     if muon:
         groups = [{"params": found, "share": share} for share, found in sorted(muon.items(), reverse=True)]
         # match_rms_adamw scales Muon's step to AdamW's usual size, so one learning rate serves both.
-        optimizers.append(
-            torch.optim.Muon(groups, lr=stage.lr, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        rule = torch.optim.Muon if has_bfloat16(groups[0]["params"][0].device) else Float32Muon
+        optimizers.append(rule(groups, lr=stage.lr, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"))
     if plain:
         groups = [
             {"params": found, "share": share, "weight_decay": decay}

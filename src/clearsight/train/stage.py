@@ -49,7 +49,8 @@ class Stage:
     mix: drawn worlds, in batches of batch_size samples, or a Corpus, in packs of its own size; a step then takes
     `accumulate` packs from each process. lr: at its peak; it rises over `warmup` steps. schedule: "trapezoid" falls
     linearly over the last `decay` share of the steps, "cosine" all the way. optimizer: "muon" (beside AdamW for what
-    is no matrix) or "adamw". precision: of the products, "bfloat16" or "float32". recompute: keep no activations
+    is no matrix) or "adamw". precision: of the products, "bfloat16" or
+    "float32"; "auto" is bfloat16 where the machine has such products. recompute: keep no activations
     inside blocks but compute them again for the gradient. ema: decay of the average that is kept of the weights and
     is the result; 0 keeps none. balance: an answer of n tokens weighs n ** (1 - balance), so with 0
     all tokens weigh the same and with 1 all answers. evaluate_every: steps between evaluations, if there is anything
@@ -70,7 +71,7 @@ class Stage:
     schedule: str = "trapezoid"
     decay: float = 0.3
     clip: float = 1.0
-    precision: str = "bfloat16"
+    precision: str = "auto"
     recompute: bool = False
     ema: float = 0.0
     balance: float = 0.0
@@ -91,7 +92,7 @@ class Stage:
 _CHOICES = {
     "optimizer": ("muon", "adamw"),
     "schedule": ("trapezoid", "cosine"),
-    "precision": ("bfloat16", "float32"),
+    "precision": ("auto", "bfloat16", "float32"),
 }
 _RANGES = (
     ("steps", 1, 1e9),

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Image
 
-from .names import names, person, pick
+from .names import person, pick
 from .questions import absent, phrase
 from .sample import Asked, Metric, Sample, Split, about, belongs, talk
 from .sheet import Field, Sheet
@@ -297,7 +297,7 @@ _CLOSINGS = ("Yours", "Best wishes", "Love", "Regards", "Sincerely")
 def _letter(rng: random.Random, split: Split, level: float) -> Page:
     reader, writer = pick(rng, "first", split, 2)
     day, place = _day(rng, split), pick(rng, "city", split)[0]
-    slots = rng.choice(names("goods", split)), str(rng.randint(2, 20)), pick(rng, "city", split)[0]
+    slots = pick(rng, "goods", split)[0], str(rng.randint(2, 20)), pick(rng, "city", split)[0]
     body = [line.format(*slots) for line in rng.sample(_BODIES, 1 + rng.randint(0, round(2 * level)))]
     opening = rng.choice(("Dear", "Hello", "Hi"))
     sheet = Sheet(rng, split, (rng.randint(8, 10), 6 + len(body)), plain=0.5)

@@ -6,6 +6,7 @@ import random
 from functools import cache
 
 from .sample import Split, belongs
+from .tokens import coin
 
 _LISTS = {
     "first": "Ada Anna Ben Carl Clara Dana David Elena Emma Eva Felix Finn Grace Hana Hugo Ida Ines Ivan Jack Jana"
@@ -37,6 +38,10 @@ _LISTS = {
 }  # fmt: skip
 
 
+_COINED_SHARE = 0.6
+_KNOWN = frozenset({"month", "tick"})  # these are told apart, not spelled
+
+
 @cache
 def names(kind: str, split: Split) -> tuple[str, ...]:
     """The names of `kind` that may be drawn in `split`."""
@@ -47,14 +52,29 @@ def names(kind: str, split: Split) -> tuple[str, ...]:
 
 
 def pick(rng: random.Random, kind: str, split: Split, number: int = 1) -> list[str]:
-    """`number` different names of `kind`; a test sample fills up with training names where too few are held out."""
+    """`number` different names of `kind`; a test sample fills up with training names where too few are held out.
+
+    In training most are coined, so that a name has to be read to be told.
+    """
     own = list(names(kind, split))
     if number <= len(own):
-        return rng.sample(own, number)
-    others = [name for name in names(kind, "train") if name not in own]
-    chosen = own + rng.sample(others, number - len(own))
-    rng.shuffle(chosen)
-    return chosen
+        chosen = rng.sample(own, number)
+    else:
+        others = [name for name in names(kind, "train") if name not in own]
+        chosen = own + rng.sample(others, number - len(own))
+        rng.shuffle(chosen)
+    if split == "test" or kind in _KNOWN:
+        return chosen
+    coined = dict.fromkeys(" ".join(_renamed(rng, word) for word in name.split()) for name in chosen)
+    return list(coined) if len(coined) == number else chosen
+
+
+def _renamed(rng: random.Random, word: str) -> str:
+    """`word`, or one that does not exist, with a capital where it has one."""
+    if rng.random() >= _COINED_SHARE:
+        return word
+    made = coin(rng)
+    return made.capitalize() if word[0].isupper() else made
 
 
 def person(rng: random.Random, split: Split) -> str:

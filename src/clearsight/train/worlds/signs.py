@@ -13,7 +13,7 @@ from .ink import RGB, luminance, wear
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split, about
 from .scene import COLOURS
-from .tokens import recase, token, words
+from .tokens import recase, token, word
 from .wording import ask
 
 _BOARD_HEIGHT = 40
@@ -50,7 +50,7 @@ def _pose(rng: random.Random, split: Split, picture: Image.Image, signs: dict[st
 def _text(rng: random.Random, split: Split, level: float) -> str:
     if rng.random() < 0.3:
         return token(rng, rng.choice(("number", "code", "price")), split, 8)
-    chosen = [rng.choice(words(split, 7)) for _ in range(1 + (rng.random() < 0.3 * level))]
+    chosen = [word(rng, split, 7) for _ in range(1 + (rng.random() < 0.3 * level))]
     return recase(rng, " ".join(chosen))
 
 

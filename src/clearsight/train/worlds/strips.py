@@ -10,7 +10,7 @@ from .fonts import cap_height, open_font, pick_font
 from .ink import ink_and_paper, wear
 from .sample import CELL, Sample, Split, about
 from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, photograph, pick_paper, place, plural, with_article
-from .tokens import SINGLE, short_text, token, words
+from .tokens import SINGLE, short_text, token, word
 from .wording import ask
 
 
@@ -45,7 +45,7 @@ def _tiny(rng: random.Random, split: Split, _level: float) -> Sample:
 
 def _wide_text(rng: random.Random, split: Split, level: float) -> Sample:
     count = 3 + rng.randint(0, round(5 * level))
-    text = " ".join(rng.choice(words(split, 8)) for _ in range(count))
+    text = " ".join(word(rng, split, 8) for _ in range(count))
     caps = rng.uniform(10, 14)
     width = min(30, max(8, round(len(text) * caps * 0.85 / CELL) + 1))
     return _read(rng, split, _written(rng, split, (width * CELL, CELL), text, caps), text, "very wide picture")

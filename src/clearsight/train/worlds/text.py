@@ -9,11 +9,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from clearsight.messages import Image as ImagePart
+
 from .fonts import cap_height, open_font, pick_font
 from .ink import background, ink_and_paper, plain_ink_and_paper, wear
 from .marks import glyphs, marked, turned
-from .sample import CELL, Sample, Split, about, belongs
-from .tokens import recase, short_text, token, words
+from .sample import CELL, Asked, Sample, Split, about, belongs, talk
+from .tokens import recase, short_text, token, word
 from .wording import ask
 
 NO_SHAPES = "There are no shapes."
@@ -65,8 +67,11 @@ def draw_line(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
     return about(picture, ask(rng, "read", split), text, "line")
 
 
-def draw_page(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A sheet of 112 x 168 to 224 x 224 with one to four short lines: a sign, a label, a receipt or a note."""
+def draw_page(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A sheet of 112 x 168 to 224 x 224 with one to four short lines: a sign, a label, a receipt or a note.
+
+    turns: up to so many questions about it.
+    """
     width, height = rng.randint(4, 8) * CELL, rng.randint(6, 8) * CELL
     lines = _page_lines(rng, split, 1 + rng.randint(0, round(3 * level)))
     font = pick_font(rng, split)
@@ -76,11 +81,17 @@ def draw_page(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
     if rng.random() < _NO_SHAPES_SHARE:
         return _no_shapes(rng, split, _page(rng, lines, font, size, framed=False))
     picture = _page(rng, lines, font, size, framed=rng.random() < 0.2)
+    whole = Asked(ask(rng, "read", split), "\n".join(lines), "page")
+    single = [_line_asked(rng, split, lines, index) for index in rng.sample(range(len(lines)), min(len(lines), turns))]
     if len(lines) > 1 and rng.random() < 0.4:
-        index = rng.randrange(len(lines))
-        nth = ORDINALS[-1] if index == len(lines) - 1 and rng.random() < 0.5 else ORDINALS[index]
-        return about(picture, ask(rng, "read line", split, nth=nth), lines[index], "page")
-    return about(picture, ask(rng, "read", split), "\n".join(lines), "page")
+        return talk(ImagePart(picture), single[0], [whole, *single[1:]], turns)
+    return talk(ImagePart(picture), whole, single, turns)
+
+
+def _line_asked(rng: random.Random, split: Split, lines: list[str], index: int) -> Asked:
+    """A question for one of `lines`; the last has two names."""
+    nth = ORDINALS[-1] if index == len(lines) - 1 and rng.random() < 0.5 else ORDINALS[index]
+    return Asked(ask(rng, "read line", split, nth=nth), lines[index], "page")
 
 
 def _no_shapes(rng: random.Random, split: Split, picture: Image.Image) -> Sample:
@@ -193,7 +204,7 @@ def _receipt_line(rng: random.Random, split: Split) -> str:
 def _note_line(rng: random.Random, split: Split) -> str:
     if rng.random() < 0.25:
         return recase(rng, rng.choice(_labels(split)))
-    line = " ".join(rng.choice(words(split, 8)) for _ in range(rng.randint(1, 3)))
+    line = " ".join(word(rng, split, 8) for _ in range(rng.randint(1, 3)))
     return recase(rng, line)
 
 

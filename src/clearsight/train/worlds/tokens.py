@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -18,12 +19,59 @@ SINGLE = "ABCDEFGHJKLMNPQRSTUVWXYZ" + "abdefghijmnqrt" + "123456789" + "?!&@#%$+
 # Every character that can be drawn.
 CHARACTERS = string.ascii_letters + string.digits + "?!&@#%$+*=.,:-/'"
 
+_COINED_SHARE = 0.7
+_SHUFFLED_SHARE = 0.33
+_END = "."
+
 
 @cache
 def words(split: Split, longest: int = MAX_LENGTH) -> tuple[str, ...]:
     """The English words of `split` with at most `longest` letters, lower case."""
     text = files(__package__).joinpath("words.txt").read_text(encoding="utf-8")
     return tuple(word for word in text.split() if len(word) <= longest and belongs(word, split))
+
+
+def word(rng: random.Random, split: Split, longest: int = MAX_LENGTH) -> str:
+    """A lower-case word: in the test split English, in training mostly coined.
+
+    Two thousand words are soon known by heart, and then a new one is taken for one of them; coined words can only be
+    read letter by letter.
+    """
+    if split == "train" and rng.random() < _COINED_SHARE:
+        return coin(rng, longest)
+    return rng.choice(words(split, longest))
+
+
+def coin(rng: random.Random, longest: int = MAX_LENGTH) -> str:
+    """A training word of three to `longest` letters that is like English, or, one in three, like nothing."""
+    shortest = min(3, longest)
+    while True:
+        if rng.random() < _SHUFFLED_SHARE:
+            made = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(shortest, longest)))
+        else:
+            made = _alike(rng)
+        if shortest <= len(made) <= longest and belongs(made, "train"):
+            return made
+
+
+def _alike(rng: random.Random) -> str:
+    """Letters that follow each other as in the training words."""
+    made = ""
+    while True:
+        after = rng.choice(_followers()[made[-2:]])
+        if after == _END or len(made) > MAX_LENGTH:
+            return made
+        made += after
+
+
+@cache
+def _followers() -> Mapping[str, str]:
+    """What comes after two letters of a training word, as often as it does; "" and one letter are beginnings."""
+    found: dict[str, str] = defaultdict(str)
+    for known in words("train"):
+        for place, letter in enumerate(known + _END):
+            found[known[max(0, place - 2) : place]] += letter
+    return found
 
 
 def short_text(rng: random.Random, split: Split, level: float) -> tuple[str, str]:
@@ -74,8 +122,8 @@ def date(rng: random.Random, _split: Split = "train", _longest: int = MAX_LENGTH
 
 
 def _word(rng: random.Random, split: Split, longest: int) -> str:
-    word = recase(rng, rng.choice(words(split, longest)))
-    return word + rng.choice(".,!?:") if rng.random() < 0.08 and len(word) < longest else word
+    text = recase(rng, word(rng, split, longest))
+    return text + rng.choice(".,!?:") if rng.random() < 0.08 and len(text) < longest else text
 
 
 def _letters(rng: random.Random, _split: Split, longest: int) -> str:
