@@ -193,7 +193,7 @@ def stages() -> list[Stage]:
         name="letters",
         mix=Mix(weights=broad, form="chat", turns=4, captions=0.8),
         rates=Rates(vision=0),
-        steps=1000,
+        steps=400,
         batch_size=64,
         lr=3e-3,
         warmup=40,
@@ -205,9 +205,11 @@ def stages() -> list[Stage]:
     whole = replace(
         letters,
         name="whole",
-        mix=Mix(weights=broad, form="chat", turns=4, captions=0.5),
+        mix=Mix(weights=broad, form="chat", turns=4, captions=0.65),
         rates=Rates(vision=0.5),
-        decay=0.9,
+        steps=520,
+        lr=2.5e-3,
+        decay=0.85,
         balance=0.5,
         seed=13,
     )

@@ -16,6 +16,29 @@ static void quantise_group(const float *values, int group, int8_t *bytes, float 
     *scale = largest / 127.0f;
     *sum = _mm512_reduce_add_epi32(total);
 }
+#elif defined(__AVX2__)
+/* Groups are multiples of 8. */
+static void quantise_group(const float *values, int group, int8_t *bytes, float *scale, int32_t *sum) {
+    const __m256 size = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256 most = _mm256_setzero_ps();
+    for (int i = 0; i < group; i += 8) most = _mm256_max_ps(most, _mm256_and_ps(size, _mm256_loadu_ps(values + i)));
+    float lanes[8], largest = 0.0f;
+    _mm256_storeu_ps(lanes, most);
+    for (int i = 0; i < 8; i++) largest = lanes[i] > largest ? lanes[i] : largest;
+    __m256 inverse = _mm256_set1_ps(largest > 0.0f ? 127.0f / largest : 0.0f);
+    __m256i total = _mm256_setzero_si256();
+    for (int i = 0; i < group; i += 8) {
+        __m256i whole = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(values + i), inverse));
+        total = _mm256_add_epi32(total, whole);
+        __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        _mm_storel_epi64((void *)(bytes + i), _mm_packs_epi16(half, half));
+    }
+    int32_t parts[8];
+    _mm256_storeu_si256((void *)parts, total);
+    *sum = 0;
+    for (int i = 0; i < 8; i++) *sum += parts[i];
+    *scale = largest / 127.0f;
+}
 #else
 static void quantise_group(const float *values, int group, int8_t *bytes, float *scale, int32_t *sum) {
     float largest = 0.0f;

@@ -1,5 +1,5 @@
 /* The few operations that the quantised product is made of, for each instruction set. CS_DOT_ROWS: how many rows at
- * once, each with two vectors of sums, keep their sums in registers.
+ * once, each with CS_DOT_WIDE times 16 sums, keep their sums in registers; half as many rows can have 32.
  *
  * 64 bytes of packed weights are 4 neighbouring input channels of each of 16 output channels in turn. cs_dot adds to
  * 16 sums the products of these (unsigned bytes) with 4 activations (signed bytes) shared by all output channels: one
@@ -12,7 +12,10 @@
 #if CS_AVX512 && defined(__AVX512VNNI__)
 #define CS_DOT_NAME "avx512-vnni"
 #define CS_DOT_ROWS 12 /* with 2 vectors of sums each they leave 8 of 32 registers for the rest */
-typedef __m512i cs_bytes; /* 64 weights */
+#define CS_DOT_WIDE 2
+typedef int8_t cs_activation;
+typedef __m512i cs_bytes;   /* 64 weights as they are stored */
+typedef __m512i cs_operand; /* and as they are multiplied */
 typedef __m512i cs_ints;  /* 16 sums */
 typedef __m512 cs_floats;
 
@@ -20,7 +23,10 @@ CS_INLINE cs_bytes cs_load_bytes(const uint8_t *p) { return _mm512_loadu_si512(p
 CS_INLINE void cs_store_bytes(uint8_t *p, cs_bytes v) { _mm512_storeu_si512(p, v); }
 CS_INLINE cs_bytes cs_low_half(cs_bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 CS_INLINE cs_bytes cs_high_half(cs_bytes v) { return cs_low_half(_mm512_srli_epi16(v, 4)); }
-CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
+CS_INLINE cs_operand cs_whole(cs_bytes v) { return v; }
+CS_INLINE cs_operand cs_low(cs_bytes v) { return cs_low_half(v); }
+CS_INLINE cs_operand cs_high(cs_bytes v) { return cs_high_half(v); }
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
     int32_t four;
     memcpy(&four, activations, 4);
     return _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(four));
@@ -42,8 +48,12 @@ CS_INLINE void cs_store_floats(float *p, cs_floats v) { _mm512_storeu_ps(p, v); 
 
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define CS_DOT_NAME "avx2"
-#define CS_DOT_ROWS 2 /* of 4 registers of sums each */
+#define CS_DOT_ROWS 4 /* of 2 registers of sums each; 4 hold weights and 2 activations */
+#define CS_DOT_WIDE 1
+#define CS_DOT_WIDENED 1
+typedef int16_t cs_activation; /* of four neighbours the first, the third, the second and the fourth */
 typedef struct { __m256i a, b; } cs_bytes;
+typedef struct { __m256i a_even, a_odd, b_even, b_odd; } cs_operand; /* bytes 0 and 2 of each four, 1 and 3 */
 typedef struct { __m256i a, b; } cs_ints;
 typedef struct { __m256 a, b; } cs_floats;
 
@@ -61,18 +71,42 @@ CS_INLINE cs_bytes cs_low_half(cs_bytes v) {
 CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
     return cs_low_half((cs_bytes){_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)});
 }
-/* Bytes 0 and 2 of each four, then 1 and 3, widened to 16 bits: the one-instruction product of bytes would saturate. */
-CS_INLINE __m256i cs_dot_half(__m256i sums, __m256i weights, __m256i even, __m256i odd) {
-    __m256i first = _mm256_madd_epi16(_mm256_and_si256(weights, _mm256_set1_epi16(255)), even);
-    __m256i second = _mm256_madd_epi16(_mm256_srli_epi16(weights, 8), odd);
-    return _mm256_add_epi32(sums, _mm256_add_epi32(first, second));
+/* Widened to 16 bits: the one-instruction product of bytes would saturate. */
+CS_INLINE __m256i cs_widened(__m256i v, int shift, int mask) {
+    return _mm256_and_si256(_mm256_srli_epi16(v, shift), _mm256_set1_epi16((short)mask));
 }
-CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
-    int32_t four;
-    memcpy(&four, activations, 4);
-    __m256i all = _mm256_set1_epi32(four), odd = _mm256_srai_epi16(all, 8);
-    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(all, 8), 8);
-    return (cs_ints){cs_dot_half(sums.a, weights.a, even, odd), cs_dot_half(sums.b, weights.b, even, odd)};
+CS_INLINE cs_operand cs_whole(cs_bytes v) {
+    return (cs_operand){cs_widened(v.a, 0, 255), _mm256_srli_epi16(v.a, 8), cs_widened(v.b, 0, 255),
+                        _mm256_srli_epi16(v.b, 8)};
+}
+CS_INLINE cs_operand cs_low(cs_bytes v) {
+    return (cs_operand){cs_widened(v.a, 0, 15), cs_widened(v.a, 8, 15), cs_widened(v.b, 0, 15),
+                        cs_widened(v.b, 8, 15)};
+}
+CS_INLINE cs_operand cs_high(cs_bytes v) {
+    return (cs_operand){cs_widened(v.a, 4, 15), _mm256_srli_epi16(v.a, 12), cs_widened(v.b, 4, 15),
+                        _mm256_srli_epi16(v.b, 12)};
+}
+/* `width` signed bytes, a multiple of 4, that fill the second half of `row`, in place as they are multiplied. */
+CS_INLINE void cs_widen_activations(cs_activation *row, ptrdiff_t width) {
+    const int8_t *bytes = (const int8_t *)row + width;
+    for (ptrdiff_t i = 0; i < width; i += 4) {
+        int8_t four[4];
+        memcpy(four, bytes + i, 4);
+        const cs_activation wide[4] = {four[0], four[2], four[1], four[3]};
+        memcpy(row + i, wide, sizeof wide);
+    }
+}
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
+    int32_t first, second; /* not one load: it would have to be taken apart outside the vector registers */
+    memcpy(&first, activations, 4);
+    memcpy(&second, activations + 2, 4);
+    __m256i even = _mm256_set1_epi32(first), odd = _mm256_set1_epi32(second);
+    sums.a = _mm256_add_epi32(sums.a, _mm256_madd_epi16(weights.a_even, even));
+    sums.b = _mm256_add_epi32(sums.b, _mm256_madd_epi16(weights.b_even, even));
+    sums.a = _mm256_add_epi32(sums.a, _mm256_madd_epi16(weights.a_odd, odd));
+    sums.b = _mm256_add_epi32(sums.b, _mm256_madd_epi16(weights.b_odd, odd));
+    return sums;
 }
 CS_INLINE cs_ints cs_load_zeros(const uint8_t *p) {
     __m128i bytes = _mm_loadu_si128((const void *)p);
@@ -106,7 +140,10 @@ CS_INLINE void cs_store_floats(float *p, cs_floats v) {
 #define CS_DOT_NAME "plain"
 #endif
 #define CS_DOT_ROWS 4
+#define CS_DOT_WIDE 2
+typedef int8_t cs_activation;
 typedef struct { uint8_t v[64]; } cs_bytes;
+typedef cs_bytes cs_operand;
 typedef struct { int32_t v[16]; } cs_ints;
 typedef struct { float v[16]; } cs_floats;
 
@@ -124,7 +161,10 @@ CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
     for (int i = 0; i < 64; i++) v.v[i] >>= 4;
     return v;
 }
-CS_INLINE cs_ints cs_dot(cs_ints sums, cs_bytes weights, const int8_t *activations) {
+CS_INLINE cs_operand cs_whole(cs_bytes v) { return v; }
+CS_INLINE cs_operand cs_low(cs_bytes v) { return cs_low_half(v); }
+CS_INLINE cs_operand cs_high(cs_bytes v) { return cs_high_half(v); }
+CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
 #ifdef __ARM_FEATURE_MATMUL_INT8
     int32_t four;
     memcpy(&four, activations, 4);

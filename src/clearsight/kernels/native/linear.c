@@ -30,7 +30,7 @@ typedef struct {
 } weights_t;
 
 typedef struct {
-    int8_t *bytes; /* [rows][groups * group] */
+    cs_activation *bytes; /* [rows][groups * group] */
     float *scales; /* [rows][groups] */
     int32_t *sums; /* [rows][groups] */
 } inputs_t;
@@ -55,58 +55,54 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
     const int steps = w->group / 4;
     const uint16_t *scale_of = w->scales + panel * groups * PANEL;
     const uint8_t *zero_of = w->zeros ? w->zeros + panel * groups * PANEL : NULL;
-    cs_ints zeros[2] = {cs_same_zeros(w->zero), cs_same_zeros(w->zero)};
+    const int wide = rows <= CS_DOT_ROWS / 2 ? 2 : CS_DOT_WIDE; /* halves of the panel at once */
     memset(out, 0, (size_t)rows * sizeof out[0]);
-    for (ptrdiff_t g = 0; g < groups; g++) {
-        cs_ints sums[CS_DOT_ROWS][2];
-        if (zero_of) {
-            zeros[0] = cs_load_zeros(zero_of + g * PANEL);
-            zeros[1] = cs_load_zeros(zero_of + g * PANEL + HALF);
-        }
+    for (ptrdiff_t g = 0; g < groups; g++, data += steps * 16 * bits) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half += wide) {
+            cs_ints sums[CS_DOT_ROWS][2];
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++) {
+                ptrdiff_t place = g * PANEL + (half + h) * HALF;
+                cs_ints zeros = zero_of ? cs_load_zeros(zero_of + place) : cs_same_zeros(w->zero);
 #pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
-            int32_t sum = x->sums[(first + r) * groups + g];
-            sums[r][0] = cs_start(zeros[0], sum);
-            sums[r][1] = cs_start(zeros[1], sum);
-        }
-        const int8_t *bytes = x->bytes + first * width + g * w->group;
-        if (bits == 8) {
-            for (int step = 0; step < steps; step++, data += 128, bytes += 4) {
-                cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
-                ask_ahead(data);
+                for (int r = 0; r < rows; r++) sums[r][h] = cs_start(zeros, x->sums[(first + r) * groups + g]);
+            }
+            const cs_activation *four = x->bytes + first * width + g * w->group;
+            const uint8_t *from = data + 64 * half;
+            for (int step = 0; step < steps; step += 8 / bits, from += 128, four += 32 / bits) {
+                cs_bytes stored[2];
+#pragma GCC unroll 2
+                for (int h = 0; h < wide; h++) stored[h] = cs_load_bytes(from + 64 * h);
+                if (half == 0) ask_ahead(from);
+#pragma GCC unroll 2
+                for (int part = 0; part < 8 / bits; part++) {
+                    cs_operand weights[2];
+#pragma GCC unroll 2
+                    for (int h = 0; h < wide; h++)
+                        weights[h] = bits == 8 ? cs_whole(stored[h]) : part ? cs_high(stored[h]) : cs_low(stored[h]);
 #pragma GCC unroll 12
-                for (int r = 0; r < rows; r++) {
-                    sums[r][0] = cs_dot(sums[r][0], a, bytes + r * width);
-                    sums[r][1] = cs_dot(sums[r][1], b, bytes + r * width);
+                    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+                        for (int h = 0; h < wide; h++)
+                            sums[r][h] = cs_dot(sums[r][h], weights[h], four + 4 * part + r * width);
                 }
             }
-        } else {
-            for (int step = 0; step < steps; step += 2, data += 128, bytes += 8) {
-                cs_bytes a = cs_load_bytes(data), b = cs_load_bytes(data + 64);
-                ask_ahead(data);
-                cs_bytes a0 = cs_low_half(a), b0 = cs_low_half(b);
+            cs_floats scales[2];
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++)
+                scales[h] = cs_load_scales(scale_of + g * PANEL + (half + h) * HALF);
 #pragma GCC unroll 12
-                for (int r = 0; r < rows; r++) {
-                    sums[r][0] = cs_dot(sums[r][0], a0, bytes + r * width);
-                    sums[r][1] = cs_dot(sums[r][1], b0, bytes + r * width);
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+                for (int h = 0; h < wide; h++) {
+                    float *to = out[r] + (half + h) * HALF;
+                    float scale = x->scales[(first + r) * groups + g];
+                    cs_store_floats(to, cs_add_scaled(cs_load_floats(to), sums[r][h], scales[h], scale));
                 }
-                cs_bytes a1 = cs_high_half(a), b1 = cs_high_half(b);
-#pragma GCC unroll 12
-                for (int r = 0; r < rows; r++) {
-                    sums[r][0] = cs_dot(sums[r][0], a1, bytes + r * width + 4);
-                    sums[r][1] = cs_dot(sums[r][1], b1, bytes + r * width + 4);
-                }
-            }
+            /* Keeps compilers from holding the totals in registers too, which pushes the sums out of theirs. */
+            __asm__ volatile("" ::: "memory");
         }
-        cs_floats scales[2] = {cs_load_scales(scale_of + g * PANEL), cs_load_scales(scale_of + g * PANEL + HALF)};
-#pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
-            float scale = x->scales[(first + r) * groups + g];
-            cs_store_floats(out[r], cs_add_scaled(cs_load_floats(out[r]), sums[r][0], scales[0], scale));
-            cs_store_floats(out[r] + HALF, cs_add_scaled(cs_load_floats(out[r] + HALF), sums[r][1], scales[1], scale));
-        }
-        /* Keeps compilers from holding the totals in registers too, which pushes the sums out of theirs. */
-        __asm__ volatile("" ::: "memory");
     }
 }
 
@@ -115,10 +111,7 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
                                      ptrdiff_t first, float out[][PANEL]) {                                           \
         tile(rows, bits, w, data, panel, x, first, out);                                                              \
     }
-#if CS_DOT_ROWS == 2
-#define TILES(bits) TILE(1, bits) TILE(2, bits)
-#define NAMES(bits) tile_1_##bits, tile_2_##bits
-#elif CS_DOT_ROWS == 4
+#if CS_DOT_ROWS == 4
 #define TILES(bits) TILE(1, bits) TILE(2, bits) TILE(3, bits) TILE(4, bits)
 #define NAMES(bits) tile_1_##bits, tile_2_##bits, tile_3_##bits, tile_4_##bits
 #else
@@ -195,9 +188,15 @@ static void quantise_rows(void *context, ptrdiff_t begin, ptrdiff_t end, int wor
     const job_t *job = context;
     const ptrdiff_t groups = job->groups, width = groups * job->group;
     (void)worker;
-    for (ptrdiff_t r = begin; r < end; r++)
-        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->group,
-                        job->inputs.bytes + r * width, job->inputs.scales + r * groups, job->inputs.sums + r * groups);
+    for (ptrdiff_t r = begin; r < end; r++) {
+        cs_activation *row = job->inputs.bytes + r * width;
+        int8_t *bytes = (int8_t *)(row + width) - width;
+        cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->group, bytes,
+                        job->inputs.scales + r * groups, job->inputs.sums + r * groups);
+#ifdef CS_DOT_WIDENED
+        cs_widen_activations(row, width);
+#endif
+    }
 }
 
 /* Item i is panel i % panels, counted through all parts, for block i / panels of rows. */
@@ -236,12 +235,13 @@ int cs_linears(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, pt
         if (weights[i].bits == 4 && rows > UNPACK_ROWS) job.unpacked = (size_t)(width * PANEL);
     }
     const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * job.unpacked;
-    char *memory = aligned_alloc(64, (scratch + 8 * numbers + (size_t)(rows * width) + 63) / 64 * 64);
+    const size_t activations = sizeof(cs_activation) * (size_t)(rows * width);
+    char *memory = aligned_alloc(64, (scratch + 8 * numbers + activations + 63) / 64 * 64);
     if (!memory) return 1;
     job.scratch = (uint8_t *)memory;
-    job.inputs = (inputs_t){(int8_t *)memory + scratch + 8 * numbers, (float *)(memory + scratch),
+    job.inputs = (inputs_t){(cs_activation *)(memory + scratch + 8 * numbers), (float *)(memory + scratch),
                             (int32_t *)(memory + scratch) + numbers};
-    job.block = BLOCK_BYTES / width / CS_DOT_ROWS * CS_DOT_ROWS;
+    job.block = BLOCK_BYTES / (width * (ptrdiff_t)sizeof(cs_activation)) / CS_DOT_ROWS * CS_DOT_ROWS;
     job.block = job.block < LEAST_BLOCK ? LEAST_BLOCK : job.block;
     cs_run(quantise_rows, &job, rows, 8, threads);
     /* Enough work in a piece that taking it costs nothing, little enough that the threads end together. */
