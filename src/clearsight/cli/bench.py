@@ -140,7 +140,10 @@ def _peers(text: str, pythons: Mapping[str, str]) -> list[str]:
     for peer in PEERS if text == "auto" else map(_peer, _listed(text)):
         names = PEERS[peer]
         kind = KINDS[names[0]]
-        missing = kind.missing(pythons.get(names[0], sys.executable))
+        try:
+            missing = kind.missing(pythons.get(names[0], sys.executable))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         if missing:
             _say(f"{peer} is left out, as {' and '.join(missing)} cannot be found; to measure it, {kind.install}")
         else:

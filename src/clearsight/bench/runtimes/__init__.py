@@ -69,7 +69,7 @@ class Kind:
     remembers: bool = True
 
     def missing(self, python: str = sys.executable) -> list[str]:
-        """What is needed and not there, packages as the interpreter `python` sees them."""
+        """What is needed and not there, packages as the interpreter `python` sees them; ValueError if it is none."""
         programs = [name for name in self.programs if shutil.which(name) is None]
         return [*_packages_missing(self.needs, python), *programs]
 
@@ -89,7 +89,9 @@ _LOOK = "import sys; from importlib.util import find_spec; print(*(n for n in sy
 def _packages_missing(names: tuple[str, ...], python: str) -> list[str]:
     if python == sys.executable:
         return [name for name in names if util.find_spec(name) is None]
-    look = subprocess.run([python, "-c", _LOOK, *names], capture_output=True, text=True, check=True)
+    look = subprocess.run([python, "-c", _LOOK, *names], capture_output=True, text=True)
+    if look.returncode:
+        raise ValueError(f"{python} is not a Python that works")
     return look.stdout.split()
 
 
