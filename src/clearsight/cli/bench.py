@@ -163,7 +163,7 @@ def _pythons(pairs: Sequence[str]) -> dict[str, str]:
     """Interpreters by the runtimes that they run."""
     from clearsight.bench.runtimes import PEERS
 
-    found = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         peer, _, python = pair.partition("=")
         if shutil.which(python) is None:
