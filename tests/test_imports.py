@@ -43,8 +43,11 @@ FORBIDDEN_LIBRARIES = {
     "engine": {"tokenizers", "PIL", "av"},
 }
 
-PEERS = {PACKAGE / "bench" / "runtimes" / "transformers.py"}
+PEERS = {
+    PACKAGE / "bench" / "runtimes" / f"{name}.py" for name in ("transformers", "openvino", "llama_cpp", "gguf_files")
+}
 """Other runtimes, each imported only in the process that measures it."""
+OF_PEERS = {"transformers", "torchvision", "optimum", "openvino", "nncf", "gguf"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -86,7 +89,7 @@ def test_imports_keep_the_direction(path: Path) -> None:
     assert rooms_in(modules) <= allowed(room_of(path))
     libraries = {name.split(".")[0] for name in modules}
     if path not in PEERS:
-        assert not libraries & {"transformers", "torchvision"}, "the reference library is for tests and measuring alone"
+        assert not libraries & OF_PEERS, "other runtimes are for tests and measuring alone"
     assert not libraries & FORBIDDEN_LIBRARIES.get(room_of(path), set())
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process has needed."""
+"""How much memory this process has needed, or another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _status(name: str) -> int | None:
-    path = Path("/proc/self/status")
+def peak_bytes_of(process: int) -> int:
+    """The same of another process that runs, by its number; 0 where the system does not say."""
+    return _status("VmHWM", str(process)) or 0
+
+
+def _status(name: str, process: str = "self") -> int | None:
+    path = Path("/proc") / process / "status"
     found = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), re.MULTILINE) if path.exists() else None
     return None if found is None else int(found[1]) * 1024

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from clearsight.bench import floor, machine
 from clearsight.bench.cases import Case, grid_of, make_inputs, mixed_load
-from clearsight.bench.process import Worker
+from clearsight.bench.process import Worker, convert
 from clearsight.bench.runtimes import KINDS, Answer
 from clearsight.config import ModelConfig
 from clearsight.model.hub import read_config
@@ -29,6 +31,7 @@ class Setup:
     """What is measured. sizes: pictures, (width, height). batches: conversations at once. tokens: of an answer.
 
     requests: of the mixed load, 0 for none. rounds: each value is their median. threads: for each runtime.
+    pythons: runtimes that another interpreter than this one runs, and which.
     """
 
     runtimes: tuple[str, ...]
@@ -38,6 +41,7 @@ class Setup:
     requests: int = 8
     rounds: int = 3
     threads: int = os.cpu_count() or 1
+    pythons: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(folder: Path, setup: Setup, say: Callable[[str], None]) -> dict[str, Any]:
@@ -50,9 +54,11 @@ def run(folder: Path, setup: Setup, say: Callable[[str], None]) -> dict[str, Any
     samples: Samples = {name: {} for name in setup.runtimes}
     with contextlib.ExitStack() as stack:
         workers = []
-        for name in setup.runtimes:
+        # All are converted before any is loaded, for want of memory.
+        sources = {name: _source(name, folder, setup, stack, say) for name in setup.runtimes}
+        for name, source in sources.items():
             say(f"loading {KINDS[name].title}")
-            workers.append(stack.enter_context(Worker(name, folder, setup.threads)))
+            workers.append(stack.enter_context(Worker(name, source, setup.threads, _python(name, setup))))
         for turn in range(setup.rounds):
             for label, measure in _measures(setup, turn):
                 say(f"round {turn + 1} of {setup.rounds}: {label}")
@@ -63,6 +69,22 @@ def run(folder: Path, setup: Setup, say: Callable[[str], None]) -> dict[str, Any
             limits = limits.best_of(machine.measure(1))
         facts = {worker.kind: (worker.load_seconds, worker.peak_bytes(), worker.token_bytes) for worker in workers}
     return _result(setup, config, limits, samples, facts)
+
+
+def _source(
+    name: str, folder: Path, setup: Setup, stack: contextlib.ExitStack, say: Callable[[str], None]
+) -> tuple[Path, ...]:
+    """The folders that a runtime loads from; what it had to write itself is gone when `stack` ends."""
+    if not KINDS[name].converts:
+        return (folder,)
+    say(f"converting for {KINDS[name].title}")
+    converted = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearsight-bench-")))
+    convert(name, folder, converted, _python(name, setup))
+    return folder, converted
+
+
+def _python(name: str, setup: Setup) -> str:
+    return setup.pythons.get(name, sys.executable)
 
 
 Measure = Callable[[Worker], dict[str, float]]

@@ -1,6 +1,6 @@
 """A process that holds one runtime and answers in JSON lines.
 
-`python -m clearsight.bench.worker KIND FOLDER THREADS`
+`python -m clearsight.bench.worker KIND THREADS FOLDER [CONVERTED]`
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from clearsight.bench.cases import Case
-from clearsight.bench.memory import peak_bytes
 from clearsight.bench.runtimes import KINDS, Runtime
 
 
@@ -29,7 +28,7 @@ def serve(runtime: Runtime, jobs: Any, results: Any) -> None:
     known: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
         "vision": lambda cases: runtime.vision(_case(cases[0])),
         "answers": answers,
-        "peak_bytes": lambda _: peak_bytes(),
+        "peak_bytes": lambda _: runtime.peak_bytes(),
     }
     _say(results, {"token_bytes": runtime.token_bytes})
     for line in jobs:
@@ -48,12 +47,12 @@ def _say(results: Any, data: Any) -> None:
 
 
 def main() -> None:
-    kind, folder, threads = sys.argv[1:]
+    kind, threads, *folders = sys.argv[1:]
     torch.set_num_threads(int(threads))
     # Whatever a library prints must not get between the answers.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(KINDS[kind].load(Path(folder)), sys.stdin, results)
+    serve(KINDS[kind].load(*map(Path, folders)), sys.stdin, results)
 
 
 if __name__ == "__main__":

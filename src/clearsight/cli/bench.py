@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clearsight.cli.options import UsageError, add_model
@@ -23,7 +24,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", default="int8,int4", metavar="LIST",
                         help="which of none, int8 and int4 to measure (default: int8,int4)")  # fmt: skip
     parser.add_argument("--peers", default="auto", metavar="LIST",
-                        help="other runtimes: auto (those installed), none, or names (default: auto)")  # fmt: skip
+                        help="other runtimes: auto, none, or names; one that is not installed is left out,"
+                        " which is said (default: auto)")  # fmt: skip
+    parser.add_argument("--peer-python", action="append", default=[], metavar="PEER=PYTHON",
+                        help="the interpreter that a peer runs in, where it is not this one")  # fmt: skip
     parser.add_argument("--sizes", default="448x448", metavar="LIST", help="pictures, as 448x448,1344x1008")
     parser.add_argument("--batches", default="1,4,8,16", metavar="LIST", help="conversations at once")
     parser.add_argument("--tokens", type=int, default=32, metavar="N", help="of each answer (default: 32)")
@@ -51,14 +55,16 @@ def bench(args: argparse.Namespace) -> int:
     from clearsight.bench.run import Setup, run
     from clearsight.bench.start import measure_start
 
+    pythons = _pythons(args.peer_python)
     setup = Setup(
-        runtimes=(*_modes(args.quantize), *_peers(args.peers)),
+        runtimes=(*_modes(args.quantize), *_peers(args.peers, pythons)),
         sizes=_sizes(args.sizes),
         batches=tuple(_number(text, "--batches", 1) for text in _listed(args.batches)),
         tokens=_between("--tokens", args.tokens, 4),
         requests=_between("--requests", args.requests, 0),
         rounds=_between("--rounds", args.rounds, 1),
         threads=_between("--threads", args.threads, 1),
+        pythons=pythons,
     )
     try:
         with _folder(args.model, args.random) as folder:
@@ -124,20 +130,46 @@ def _modes(text: str) -> list[str]:
     return [_MODES[mode] for mode in _listed(text)]
 
 
-def _peers(text: str) -> list[str]:
-    from clearsight.bench.runtimes import KINDS
+def _peers(text: str, pythons: Mapping[str, str]) -> list[str]:
+    """The runtimes of those asked for that are installed; of each other one is said how to install it."""
+    from clearsight.bench.runtimes import KINDS, PEERS
 
-    peers = [name for name in KINDS if name not in _MODES.values()]
     if text == "none":
         return []
-    if text == "auto":
-        return [name for name in peers if KINDS[name].installed]
-    for name in _listed(text):
-        if name not in peers:
-            raise UsageError(f"--peers names {name!r}; the peers are {', '.join(peers)}")
-        if not KINDS[name].installed:
-            raise UsageError(f"--peers names {name!r}, which needs {' and '.join(KINDS[name].needs)} to be installed")
-    return _listed(text)
+    found: list[str] = []
+    for peer in PEERS if text == "auto" else map(_peer, _listed(text)):
+        names = PEERS[peer]
+        kind = KINDS[names[0]]
+        try:
+            missing = kind.missing(pythons.get(names[0], sys.executable))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if missing:
+            _say(f"{peer} is left out, as {' and '.join(missing)} cannot be found; to measure it, {kind.install}")
+        else:
+            found += names
+    return found
+
+
+def _peer(name: str, option: str = "--peers") -> str:
+    from clearsight.bench.runtimes import PEERS
+
+    if name not in PEERS:
+        raise UsageError(f"{option} names {name!r}; the peers are {', '.join(PEERS)}")
+    return name
+
+
+def _pythons(pairs: Sequence[str]) -> dict[str, str]:
+    """Interpreters by the runtimes that they run."""
+    from clearsight.bench.runtimes import PEERS
+
+    found: dict[str, str] = {}
+    for pair in pairs:
+        peer, _, python = pair.partition("=")
+        if shutil.which(python) is None:
+            raise UsageError(f"--peer-python has {pair!r}, where PEER=PYTHON is needed, PYTHON a program")
+        found |= dict.fromkeys(PEERS[_peer(peer, "--peer-python")], python)
+    return found
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from clearsight.bench.cases import Case, make_inputs
+from clearsight.bench.memory import peak_bytes
 from clearsight.bench.runtimes import Answer
 from clearsight.engine import Engine, EngineSettings, Request
 from clearsight.inputs import SamplingParams, TokenEvent
@@ -58,6 +59,9 @@ class Ours:
         while self.engine.has_work:
             self.engine.step()
         return [Answer(begin, tuple(seen)) for seen in times]
+
+    def peak_bytes(self) -> int:
+        return peak_bytes()
 
     def _request(self, case: Case) -> Request:
         params = SamplingParams(max_tokens=case.answer, repetition_guard=False)
