@@ -126,3 +126,10 @@ def test_the_command_measures(capsys, tmp_path):
     assert main(["eval", "--worlds", "word", "--count", "3", "--out", str(tmp_path / "card.json")]) == 0
     assert "| word |" in capsys.readouterr().out
     assert (tmp_path / "card.json").exists()
+
+
+def test_the_command_measures_what_quantising_costs(capsys, tmp_path):
+    assert main(["eval", "--worlds", "word", "--count", "2", "--quantize", "int8"]) == 0
+    assert "| word |" in capsys.readouterr().out
+    assert main(["eval", "--worlds", "word", "--count", "2", "--quantize", "int8", "--device", "meta:x"]) == 2
+    assert "device 'meta:x' cannot be used" in capsys.readouterr().err

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clearsight.cli.options import UsageError
+from clearsight.cli.commands import load
+from clearsight.cli.options import UsageError, add_weights
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="nano", help="a short name, hub name or folder (default: nano)")
+    add_weights(parser)
     parser.add_argument("--count", type=int, default=200, metavar="N", help="samples per skill at most (default: 200)")
     parser.add_argument("--worlds", metavar="A,B", help="which worlds, with commas between (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here as JSON")
@@ -30,5 +31,5 @@ def evaluate(arguments: argparse.Namespace) -> int:
         samples = held_out(arguments.count, worlds)
     except (ImportError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    print(examine(arguments.model, samples, arguments.out, arguments.report))
+    print(examine(load(arguments), samples, arguments.out, arguments.report))
     return 0

@@ -61,9 +61,8 @@ def _named(sample: Sample, level: float) -> Sample:
     return replace(sample, skill=SHORT_WORD) if sample.skill == "word" and level == SHORT_LEVEL else sample
 
 
-def examine(model: str, samples: Sequence[Sample], out: Path | None = None, report: Path | None = None) -> str:
-    """The table of `model` on `samples`; out: also its figures as JSON; report: also a page with examples."""
-    vlm = VLM.load(model)
+def examine(vlm: VLM, samples: Sequence[Sample], out: Path | None = None, report: Path | None = None) -> str:
+    """The table of a model on `samples`; out: also its figures as JSON; report: also a page with examples."""
     result = evaluate(vlm, samples)
     if out:
         write_json(out, result)
