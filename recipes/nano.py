@@ -207,7 +207,7 @@ def stages() -> list[Stage]:
         name="whole",
         mix=Mix(weights=broad, form="chat", turns=4, captions=0.65),
         rates=Rates(vision=0.5),
-        steps=520,
+        steps=460,
         lr=2.5e-3,
         decay=0.85,
         balance=0.5,

@@ -302,7 +302,11 @@ class Browser:
         from playwright.sync_api import Error
 
         with contextlib.suppress(Error):
-            self._page.wait_for_timeout(60)
+            # What the action began shows itself a little later, and later still on a busy machine.
+            begin = time.monotonic()
+            self._page.evaluate("1")
+            taken = time.monotonic() - begin
+            self._page.wait_for_timeout(60 + min(1000.0, 4000 * taken))
         self._present()
         deadline = time.monotonic() + _SETTLE
         while (self._awaited or self._unwanted) and time.monotonic() < deadline:
