@@ -16,7 +16,7 @@ from typing import Any
 from clearsight import VLM
 
 HERE = Path(__file__).resolve().parent
-WISH = "What will the weather be tomorrow?"
+WISH = "How will the weather be there tomorrow?"
 TOOL = {
     "type": "function",
     "function": {
