@@ -56,7 +56,7 @@ def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimize
     if muon:
         groups = [{"params": found, "share": share} for share, found in sorted(muon.items(), reverse=True)]
         # match_rms_adamw scales Muon's step to AdamW's usual size, so one learning rate serves both.
-        rule = torch.optim.Muon if has_bfloat16(groups[0]["params"][0].device) else Float32Muon
+        rule = torch.optim.Muon if has_bfloat16(next(iter(muon.values()))[0].device) else Float32Muon
         optimizers.append(rule(groups, lr=stage.lr, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"))
     if plain:
         groups = [
