@@ -204,7 +204,8 @@ def test_calls_stream_as_they_are_collected(client):
 
 
 def test_plain_completions(client):
-    asked = {"model": "nano", "prompt": "How many", "max_tokens": 6, "seed": 1, "logit_bias": {str(IM_END): -100}}
+    going_on = {str(IM_END): -100, str(NANO.tokens.end_of_text): -100}
+    asked = {"model": "nano", "prompt": "How many", "max_tokens": 6, "seed": 1, "logit_bias": going_on}
     answer = client.completions.create(**asked, n=2, logprobs=2)
     assert [choice.index for choice in answer.choices] == [0, 1]
     assert [len(choice.logprobs.tokens) for choice in answer.choices] == [6, 6]
