@@ -50,13 +50,6 @@ def address():
         yield found
 
 
-@pytest.fixture(scope="module")
-def patient():
-    """Sixty-four bodies at once take a slow machine longer to read than a slow sender is given above."""
-    with running(ServerSettings(names=("nano",))) as found:
-        yield found
-
-
 def encoded(picture, kind="PNG"):
     buffer = io.BytesIO()
     picture.save(buffer, kind)
@@ -203,6 +196,13 @@ def test_memory_is_flat_under_a_barrage(web, address):
     assert resident() - before < 30 * 2**20
 
 
+@pytest.fixture(scope="module")
+def patient():
+    """Sixty-four bodies at once take a slow machine longer to read than a slow sender is given above."""
+    with running(ServerSettings(names=("nano",))) as found:
+        yield found
+
+
 def test_sixty_four_streaming_clients_get_their_own_answers(patient):
     pictures = [Image.open("examples/sign.png"), Image.open("examples/circle.png")]
     questions = ("What does it say?", "What is this?", "Read the text.", "How many shapes are there?")
@@ -249,12 +249,10 @@ def test_overload_is_told_to_come_back():
             answers.append(httpx.post(f"{address}/v1/chat/completions", json=wish, timeout=30).status_code)
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
-        with talking(address) as lines:
+        with talking(address):
             for thread in threads:
                 thread.start()
-            deadline = time.monotonic() + 20
-            while 429 not in answers and time.monotonic() < deadline:
-                next(lines)  # an answer that nobody reads makes way for others
+            time.sleep(1)
         for thread in threads:
             thread.join()
         assert set(answers) == {200, 429}
