@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -225,6 +226,33 @@ def test_refusals_name_the_limit(model):
     assert nothing_held(engine)
     with pytest.raises(ValueError, match="block_size is 0"):
         EngineSettings(block_size=0)
+
+
+def test_a_burst_within_one_step_is_counted(model):
+    """Those that come while a step is under way join only after it; they take the places that are left all the same."""
+    engine = Engine(model, (), replace(ROOMY, max_waiting=3))
+    found = []
+
+    def knock():
+        for _ in range(8):
+            try:
+                found.append(engine.submit(request([3], max_tokens=1)))
+            except EngineFull as error:
+                found.append(str(error))
+
+    def burst(event):
+        if not found:
+            thread = threading.Thread(target=knock)
+            thread.start()
+            thread.join()
+
+    engine.submit(request([3], max_tokens=2), burst)
+    engine.step()
+    assert [type(each) for each in found] == [int] * 3 + [str] * 5
+    assert set(found[3:]) == {"3 requests are waiting; the limit is 3"}
+    while engine.has_work:
+        engine.step()
+    assert nothing_held(engine)
 
 
 def test_logprobs_are_the_models_own(model):

@@ -90,6 +90,9 @@ class Engine:
         self._alive: dict[int, tuple[Sequence, Sink | None]] = {}
         self._lock = threading.RLock()
         self._orders: deque[Callable[[], None]] = deque()
+        # Requests let in during a step join the scheduler only after it; the limit counts them from the start.
+        self._door = threading.Lock()
+        self._arriving = 0
         self._prompt_tokens = self._generated_tokens = self._drafted_tokens = self._accepted_tokens = 0
 
     @property
@@ -127,10 +130,12 @@ class Engine:
         if prompt >= self.capacity:
             raise RequestTooLarge(f"the prompt has {prompt} tokens; the limit of prompt and answer is {self.capacity}")
         sequence = self._sequence(request)
-        waiting = self._scheduler.waiting
-        if waiting >= self.settings.max_waiting:
-            raise EngineFull(f"{waiting} requests are waiting; the limit is {self.settings.max_waiting}")
-        self._pixels.take(request.inputs.vision)
+        with self._door:
+            waiting = self._scheduler.waiting + self._arriving
+            if waiting >= self.settings.max_waiting:
+                raise EngineFull(f"{waiting} requests are waiting; the limit is {self.settings.max_waiting}")
+            self._pixels.take(request.inputs.vision)
+            self._arriving += 1
         self._later(lambda: self._add(sequence, sink))
         return sequence.id
 
@@ -213,7 +218,7 @@ class Engine:
     def stats(self) -> EngineStats:
         cache, scheduler = self._encoder.cache, self._scheduler
         return EngineStats(
-            waiting=scheduler.waiting,
+            waiting=scheduler.waiting + self._arriving,
             running=len(scheduler.running),
             kv_bytes_used=self._pool.held * self._kv.block_bytes,
             kv_bytes_limit=self._pool.count * self._kv.block_bytes,
@@ -318,7 +323,9 @@ class Engine:
             self._orders.popleft()()
 
     def _add(self, sequence: Sequence, sink: Sink | None) -> None:
-        self._scheduler.add(sequence)
+        with self._door:
+            self._arriving -= 1
+            self._scheduler.add(sequence)
         self._alive[sequence.id] = sequence, sink
         self._prompt_tokens += sequence.request.inputs.ids.shape[0]
 
