@@ -189,15 +189,12 @@ def stages() -> list[Stage]:
     broad = {
         "word": 0.18, "line": 0.5, "page": 0.1, "documents": 0.09, "shapes": 0.09, "calls": 0.02, "clips": 0.02
     }  # fmt: skip
-    letters = Stage(
+    letters = replace(
+        fluent,
         name="letters",
         mix=Mix(weights=broad, form="chat", turns=4, captions=0.8),
-        rates=Rates(vision=0),
         steps=400,
-        batch_size=64,
-        lr=3e-3,
         warmup=40,
-        decay=0.0,
         balance=0.3,
         seed=12,
     )

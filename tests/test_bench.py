@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clearsight.bench import floor
 from clearsight.bench.cases import Case, make_inputs, mixed_load
-from clearsight.bench.machine import Machine
+from clearsight.bench.machine import Machine, operations
 from clearsight.bench.run import _rate
 from clearsight.bench.runtimes import KINDS, Answer
 from clearsight.cli import main
@@ -147,3 +148,15 @@ def test_a_long_video_is_sampled_and_decoded_whole(capsys):
 def test_what_is_wrong_is_one_sentence(options, words, capsys):
     assert main(["bench", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "sides"), [(0.0, [256, 2048]), (0.05, [256])])
+def test_the_machines_speed_is_asked_with_large_products_unless_small_ones_are_slow(seconds, sides):
+    asked = []
+
+    def product(square):
+        asked.append(square.shape[0])
+        return lambda: time.sleep(seconds)
+
+    assert operations(product, 2) > 0
+    assert asked == sides

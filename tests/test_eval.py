@@ -120,6 +120,8 @@ def test_the_command_names_what_is_wrong(capsys):
     assert f"there is no world 'moon'; the worlds are {', '.join(WORLDS)}" in capsys.readouterr().err
     assert main(["eval", "--count", "0"]) == 2
     assert "--count is 0" in capsys.readouterr().err
+    assert main(["eval", "--out", "no/such/card.json"]) == 2
+    assert "no/such/card.json cannot be written: there is no folder no/such" in capsys.readouterr().err
 
 
 def test_the_command_measures(capsys, tmp_path):

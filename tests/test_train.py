@@ -88,6 +88,24 @@ def test_a_batch_is_a_function_of_its_number(processor):
     assert not torch.equal(stream[4].inputs.ids[:50], again.inputs.ids[:50])
 
 
+@pytest.mark.parametrize(("captions", "framed"), [(0.0, 12), (1.0, 0)])
+def test_in_dialogue_words_may_come_as_pairs_and_scenes_never(processor, captions, framed):
+    """A sample in the frame of a chat begins with its mark, a pair with its picture."""
+
+    def chats(world):
+        stream = BatchStream(processor, Mix(weights={world: 1.0}, form="chat", captions=captions), 12, seed=1)
+        inputs = stream[0].inputs
+        return sum(ids[0] == CONFIG.tokens.im_start for ids in inputs.ids.split(inputs.lengths))
+
+    assert chats("word") == chats("line") == framed
+    assert chats("shapes") == 12
+
+
+def test_a_share_of_captions_is_a_share():
+    with pytest.raises(ValueError, match=r"captions is 1\.5; it must be from 0 to 1"):
+        Mix(weights={"word": 1.0}, form="chat", captions=1.5)
+
+
 def test_the_parts_of_a_batch_hold_its_samples(processor):
     whole, parts = BatchStream(processor, MIX, 5, seed=1), BatchStream(processor, MIX, 5, seed=1, parts=2)
     pieces = sorted(piece.tolist() for n in (6, 7) for piece in parts[n].inputs.ids.split(parts[n].inputs.lengths))

@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw
 from clearsight.train.worlds import WORLDS, Sample, draw, fonts
 from clearsight.train.worlds.fonts import font_files, open_font
 from clearsight.train.worlds.ink import ink_and_paper, luminance
+from clearsight.train.worlds.names import names, pick
 from clearsight.train.worlds.sample import belongs
 from clearsight.train.worlds.scene import COLOURS, SHAPES, Scene, article, colours_on, plural
 from clearsight.train.worlds.shapes import NO_TEXT, SIDES, further, pose, sides_of
 from clearsight.train.worlds.text import NO_SHAPES
-from clearsight.train.worlds.tokens import CHARACTERS, MAX_LENGTH, words
+from clearsight.train.worlds.tokens import CHARACTERS, MAX_LENGTH, coin, word, words
 from clearsight.train.worlds.vocabulary import pieces, question_words
 from clearsight.train.worlds.wording import WORDINGS
 
@@ -337,3 +338,39 @@ def test_the_word_list_is_short_sorted_and_ascii():
     assert listed == sorted(set(listed))
     assert len(listed) <= 700
     assert all(word.isascii() and len(word) > 1 and pieces(word) == [word] for word in listed)
+
+
+# --- coined words ------------------------------------------------------------------------------------------
+
+
+def test_coined_words_fit_and_are_none_of_the_tests():
+    rng = random.Random(0)
+    for longest in range(2, 11):
+        for made in (coin(rng, longest) for _ in range(300)):
+            assert min(3, longest) <= len(made) <= longest
+            assert made.isalpha()
+            assert made.islower()
+            assert belongs(made, "train")
+
+
+def test_training_reads_words_that_no_list_has_and_the_test_reads_english():
+    rng, listed = random.Random(0), set(words("train"))
+    drawn_words = [word(rng, "train") for _ in range(2000)]
+    assert 0.6 < sum(each not in listed for each in drawn_words) / 2000 < 0.75
+    assert len(set(drawn_words)) > 1500
+    assert {word(rng, "test") for _ in range(500)} <= set(words("test"))
+
+
+@pytest.mark.parametrize("kind", ["city", "shop"])
+def test_names_of_training_are_mostly_coined_and_those_of_the_test_are_listed(kind):
+    rng, listed = random.Random(0), {*names(kind, "train"), *names(kind, "test")}
+    found = [name for _ in range(300) for name in pick(rng, kind, "train", 3)]
+    assert sum(name not in listed for name in found) > 150
+    assert all(name[0].isupper() and belongs(name, "train") for name in found)
+    assert all(len(set(pick(rng, kind, "train", 3))) == 3 for _ in range(100))
+    assert {name for _ in range(100) for name in pick(rng, kind, "test", 2)} <= listed
+
+
+def test_what_is_told_apart_and_not_read_is_never_coined():
+    rng = random.Random(0)
+    assert {name for _ in range(100) for name in pick(rng, "month", "train", 3)} <= set(names("month", "train"))

@@ -1,6 +1,7 @@
 """The least time that a machine of given speed could take, from the model's shape alone.
 
-All large products on bytes, attention in bfloat16, and for each token of an answer its weights read once from memory.
+All large products on bytes, attention in the faster of bfloat16 and float32, and for each token of an answer its
+weights read once from memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def vision_seconds(case: Case, config: ModelConfig, machine: Machine) -> float:
     merger = (cell**2 + cell * vision.out_dim) / vision.merge_size**2
     products = 2 * patches * (vision.depth * layer + merger + vision.patch_dim * width)
     attention = 4 * vision.depth * patches**2 * width
-    return products / machine.byte_ops + attention / machine.bf16_ops
+    return products / machine.byte_ops + attention / machine.float_ops
 
 
 def prompt_seconds(case: Case, config: ModelConfig, machine: Machine) -> float:
@@ -30,7 +31,7 @@ def prompt_seconds(case: Case, config: ModelConfig, machine: Machine) -> float:
     tokens = case.text + (0 if grid is None else grid.tokens(config.vision.merge_size) + 2)
     products = 2 * tokens * layer_weights(config) + 2 * text.vocab_size * text.hidden_size
     attention = 2 * text.num_layers * tokens**2 * text.hidden_size
-    return vision_seconds(case, config, machine) + products / machine.byte_ops + attention / machine.bf16_ops
+    return vision_seconds(case, config, machine) + products / machine.byte_ops + attention / machine.float_ops
 
 
 def layer_weights(config: ModelConfig) -> int:

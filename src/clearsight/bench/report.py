@@ -16,7 +16,7 @@ def table(result: dict[str, Any]) -> str:
     speeds = (
         f"reads {machine['read_gb_s']:g} GB/s",
         f"{machine['byte_gop_s']:g} GOP/s on bytes",
-        f"{machine['bf16_gflop_s']:g} GFLOP/s on bfloat16",
+        f"{machine['float_gflop_s']:g} GFLOP/s on bfloat16 or float32",
     )
     return "\n".join([*named, f"machine: {machine['threads']} threads, {', '.join(speeds)}"])
 

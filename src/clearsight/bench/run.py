@@ -156,7 +156,7 @@ def _result(
             "threads": setup.threads,
             "read_gb_s": _round(limits.read_bytes / 1e9),
             "byte_gop_s": _round(limits.byte_ops / 1e9),
-            "bf16_gflop_s": _round(limits.bf16_ops / 1e9),
+            "float_gflop_s": _round(limits.float_ops / 1e9),
         },
         "setup": {"tokens": setup.tokens, "rounds": setup.rounds, "requests": setup.requests, "text_tokens": _ALONE},
         "floor": {

@@ -27,9 +27,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise UsageError(f"there is no world {unknown!r}; the worlds are {', '.join(WORLDS)}")
     if arguments.count < 1:
         raise UsageError(f"--count is {arguments.count}; it must be at least 1")
+    for path in (arguments.out, arguments.report):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
+    vlm = load(arguments)
     try:
         samples = held_out(arguments.count, worlds)
     except (ImportError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    print(examine(load(arguments), samples, arguments.out, arguments.report))
+    print(examine(vlm, samples, arguments.out, arguments.report))
     return 0

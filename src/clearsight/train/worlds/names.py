@@ -65,16 +65,20 @@ def pick(rng: random.Random, kind: str, split: Split, number: int = 1) -> list[s
         rng.shuffle(chosen)
     if split == "test" or kind in _KNOWN:
         return chosen
-    coined = dict.fromkeys(" ".join(_renamed(rng, word) for word in name.split()) for name in chosen)
+    coined = dict.fromkeys(_coined(rng, name) for name in chosen)
     return list(coined) if len(coined) == number else chosen
 
 
-def _renamed(rng: random.Random, word: str) -> str:
-    """`word`, or one that does not exist, with a capital where it has one."""
-    if rng.random() >= _COINED_SHARE:
-        return word
-    made = coin(rng)
-    return made.capitalize() if word[0].isupper() else made
+def _coined(rng: random.Random, name: str) -> str:
+    """`name` with most of its words exchanged for some that do not exist, with a capital where they have one."""
+    while True:
+        parts = [part if rng.random() >= _COINED_SHARE else _like(part, coin(rng)) for part in name.split()]
+        if belongs(made := " ".join(parts), "train"):
+            return made
+
+
+def _like(part: str, word: str) -> str:
+    return word.capitalize() if part[0].isupper() else word
 
 
 def person(rng: random.Random, split: Split) -> str:
