@@ -19,7 +19,7 @@ from clearsight.model.weights import random_model
 from clearsight.processor import Processor
 from clearsight.train.data import Mix, encode
 from clearsight.train.example import Example, pack
-from clearsight.train.loop import loss_of, run_stage
+from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.stage import Stage
 from clearsight.train.worlds import draw
 
@@ -43,7 +43,7 @@ def run(optimizer: str, lr: float, steps: int, batch: int) -> dict[str, float | 
         last = json.loads((Path(folder) / "metrics.jsonl").read_text().splitlines()[-1])
     batch_held_out = held_out(processor)
     with torch.no_grad():
-        loss = (loss_of(model, batch_held_out) / batch_held_out.learned()).item()
+        loss = (next_token_loss(model, batch_held_out) / batch_held_out.learned()[0]).item()
     return {
         "optimizer": optimizer,
         "lr": lr,

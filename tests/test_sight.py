@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clearsight.inputs import Grid
+from clearsight.messages import Image as ImagePart
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
-from clearsight.train.data import BatchStream, Mix
+from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.example import pack
-from clearsight.train.loop import loss_of, run_stage
-from clearsight.train.sight import NAMES, SLOTS, add_sight, encode_marks, sight_accuracy, targets
+from clearsight.train.loop import losses_of, run_stage
+from clearsight.train.sight import (
+    NAMES,
+    SLOTS,
+    add_sight,
+    encode_marks,
+    remove_sight,
+    sight_accuracy,
+    targets,
+    with_marks,
+)
 from clearsight.train.stage import Rates, Stage
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import Mark, marks_of, turned
@@ -124,8 +135,53 @@ def test_the_packed_loss_is_the_sum_over_pictures(processor):
     model = random_model(CONFIG)
     add_sight(model, seed=0)
     with torch.no_grad():
-        losses = [loss_of(model, example) for example in examples]
-        torch.testing.assert_close(loss_of(model, pack(examples)), sum(losses), rtol=1e-4, atol=1e-3)
+        losses = [losses_of(model, example) for example in examples]
+        torch.testing.assert_close(losses_of(model, pack(examples)), sum(losses), rtol=1e-4, atol=1e-3)
+
+
+def test_marks_beside_words_change_neither_and_videos_have_none(processor):
+    """The marks of a conversation are those of its picture; a video's slots weigh nothing; words cost what they did."""
+    samples = [draw(world, 3, "train") for world in ("line", "clips", "shapes")]
+    plain = [encode(sample, processor, "chat") for sample in samples]
+    both = [with_marks(e, sample.messages, processor) for e, sample in zip(plain, samples, strict=True)]
+    assert both[0].marks.equal(encode_marks(samples[0].picture, processor).marks)
+    assert both[1].learned()[1] == 0
+    assert len(both[1].marks) == both[1].patches // 4
+    model = random_model(CONFIG)
+    add_sight(model, seed=0)
+    with torch.no_grad():
+        words, marks = losses_of(model, pack(both))
+        torch.testing.assert_close(words, losses_of(model, pack(plain))[0])
+        alone = sum(losses_of(model, encode_marks(samples[i].picture, processor))[1] for i in (0, 2))
+        torch.testing.assert_close(marks, alone, rtol=1e-4, atol=1e-3)
+
+
+def test_a_picture_that_carries_no_marks_is_not_taken_for_an_empty_one(processor):
+    sample = draw("shapes", 0, "train")
+    bare = replace(sample.messages[0], parts=(ImagePart(sample.picture.copy()), *sample.messages[0].parts[1:]))
+    bare.parts[0].source.info.clear()
+    found = with_marks(encode(sample, processor, "chat"), [bare], processor)
+    assert found.learned()[1] == 0
+    model = random_model(CONFIG)
+    add_sight(model, seed=0)
+    with torch.no_grad():
+        assert losses_of(model, found)[1] == 0
+
+
+def test_a_stage_of_words_and_marks_weighs_their_means(processor, tmp_path):
+    """The first loss of a stage is the mean over words and `sight` times the mean over marks; its tower learns both."""
+    mix = Mix(weights={"line": 0.5, "shapes": 0.5}, form="chat", captions=0.5, sight=0.25)
+    stage = replace(STAGE, mix=mix, rates=Rates(), steps=1, log_every=1, balance=0.3, precision="float32")
+    batch = BatchStream(processor, mix, stage.batch_size, stage.seed)[0]
+    model = random_model(CONFIG).train()
+    add_sight(model, stage.seed)
+    with torch.no_grad():
+        words, marks = losses_of(model, batch, 0.3) / batch.learned(0.3)
+    remove_sight(model)
+    state = run_stage(model, processor, stage, tmp_path, workers=0).state_dict()
+    (record,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert record["loss"] == pytest.approx((words + 0.25 * marks).item(), rel=1e-3)
+    assert not [name for name in state if "sight" in name]
 
 
 class Interrupted(Exception):
@@ -162,7 +218,7 @@ def test_a_stage_of_marks_resumes_and_leaves_a_model_without_the_head(processor,
 
 
 def test_a_stage_of_marks_is_not_sharded(processor, tmp_path):
-    with pytest.raises(ValueError, match="'marks' cannot be sharded"):
+    with pytest.raises(ValueError, match="learns marks cannot be sharded"):
         run_stage(random_model(CONFIG), processor, STAGE, tmp_path / "out", workers=0, shard=True)
     assert not (tmp_path / "out").exists()
 

@@ -68,7 +68,7 @@ def test_balance_weighs_every_answer_by_its_length(processor, balance):
         total += sum(losses[position - 1].item() for position in run) * len(run) ** -balance
     with torch.no_grad():
         assert next_token_loss(model, batch, balance).item() == pytest.approx(total, rel=1e-4)
-    assert batch.learned(balance).item() == pytest.approx(weight, rel=1e-5)
+    assert batch.learned(balance)[0].item() == pytest.approx(weight, rel=1e-5)
 
 
 def test_only_the_answer_is_supervised(processor):

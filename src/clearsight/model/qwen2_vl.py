@@ -47,8 +47,11 @@ class Qwen2VL(nn.Module):
         """`encode_vision` in pieces that can be interleaved with other work: it yields after every layer."""
         return self.visual.layers(VisionPatches(patches.pixels.to(self.device), patches.grids), adapters)
 
-    def embed(self, inputs: ModelInputs) -> Tensor:
-        """Token embeddings (T, D) with every run of vision pads replaced by what the tower saw (facts, 5.7)."""
+    def embed(self, inputs: ModelInputs, seen_MD: Tensor | None = None) -> Tensor:
+        """Token embeddings (T, D) with every run of vision pads replaced by what the tower saw (facts, 5.7).
+
+        seen_MD: `encode_vision` of its patches, where that is known already.
+        """
         x_TD = self.model.embed_tokens(inputs.ids.to(self.device))
         if inputs.vision is None:
             return x_TD
@@ -59,12 +62,12 @@ class Qwen2VL(nn.Module):
                 for start, grid in zip(inputs.vision_starts, inputs.vision.grids, strict=True)
             ]
         )
-        seen_MD = self.encode_vision(inputs.vision).to(x_TD.dtype)
-        return x_TD.index_copy(0, slots.to(self.device), seen_MD)
+        seen_MD = self.encode_vision(inputs.vision) if seen_MD is None else seen_MD
+        return x_TD.index_copy(0, slots.to(self.device), seen_MD.to(x_TD.dtype))
 
-    def forward(self, inputs: ModelInputs) -> Tensor:
+    def forward(self, inputs: ModelInputs, seen_MD: Tensor | None = None) -> Tensor:
         """Hidden states (T, D) of packed sequences; `logits` turns the wanted rows into scores."""
-        return self.model(self.embed(inputs), inputs.positions.to(self.device), PackedStep(inputs.lengths))
+        return self.model(self.embed(inputs, seen_MD), inputs.positions.to(self.device), PackedStep(inputs.lengths))
 
     def logits(self, hidden_TD: Tensor) -> Tensor:
         """Scores (T, V) over the vocabulary."""

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
-from clearsight.train.sight import encode_marks
+from clearsight.train.sight import encode_marks, with_marks
 from clearsight.train.worlds import Sample, draw
 
 _CAPTIONED = frozenset({"word", "line"})
@@ -28,7 +28,8 @@ class Mix:
     form: "caption", picture-text pairs, or "chat", dialogue (facts, 9), or "marks", pictures with what their patches
     show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
     turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
-    words and lines that come as picture-text pairs, which teach the same reading in half the tokens.
+    words and lines that come as picture-text pairs, which teach the same reading in half the tokens. sight: what the
+    patches show is learned beside the words and weighs so much of what an answer does.
     """
 
     weights: dict[str, float]
@@ -38,12 +39,20 @@ class Mix:
     ramp: int = 1
     turns: int = 1
     captions: float = 0.0
+    sight: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.captions <= 1:
             raise ValueError(f"captions is {self.captions}; it must be from 0 to 1")
+        if not 0 <= self.sight <= 1000:
+            raise ValueError(f"sight is {self.sight}; it must be from 0 to 1000")
         if self.form != "marks":
             check_form(self.form)
+
+    @property
+    def objective(self) -> tuple[float, float]:
+        """What the mean losses of supervised tokens and of marks weigh."""
+        return (0.0, 1.0) if self.form == "marks" else (1.0, self.sight)
 
     def level(self, index: int) -> float:
         return self.level_start + (self.level_end - self.level_start) * min(1.0, index / self.ramp)
@@ -103,7 +112,8 @@ class BatchStream:
                 form = "caption"
             # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
             if form != "caption" or sample.skill != "honesty":
-                return encode(sample, self.processor, form)
+                example = encode(sample, self.processor, form)
+                return with_marks(example, sample.messages, self.processor) if self.mix.sight else example
 
 
 def batches(stream: Stream, numbers: Sequence[int], workers: int) -> Iterator[Example]:

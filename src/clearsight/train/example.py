@@ -21,7 +21,8 @@ FORMS = ("caption", "chat")
 class Example:
     """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
 
-    marks: (M, slots) what the merged tokens of its pictures show, to learn that and no words (train/sight.py).
+    marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
+    supervised, that alone.
     """
 
     inputs: ModelInputs
@@ -39,8 +40,9 @@ class Example:
         return answer.bincount().float()[answer] ** -balance
 
     def learned(self, balance: float = 0.0) -> Tensor:
-        """The weight of all that is learned: supervised tokens, or marks, each of which counts one."""
-        return self.weights(balance).sum() if self.marks is None else (self.marks > 0).sum(dtype=torch.float32)
+        """(2,) how much is learned: the weight of the supervised tokens, and the number of marks."""
+        marks = torch.zeros(()) if self.marks is None else (self.marks > 0).sum(dtype=torch.float32)
+        return torch.stack([self.weights(balance).sum(), marks])
 
     @property
     def patches(self) -> int:

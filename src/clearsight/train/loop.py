@@ -37,15 +37,22 @@ Evaluation = Callable[[Qwen2VL], dict[str, float]]
 """Figures about a model as it is, by name."""
 
 
-def loss_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
-    """The sum over what `batch` is learned for: its supervised tokens or its marks."""
-    return next_token_loss(model, batch, balance) if batch.marks is None else sight_loss(model, batch)
+def losses_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
+    """(2,) the sums over what `batch` is learned for: its supervised tokens, and its marks."""
+    words = marks = torch.zeros((), device=model.device)
+    seen_MD = None
+    if batch.marks is not None and batch.inputs.vision is not None:
+        seen_MD = model.encode_vision(batch.inputs.vision)
+        marks = sight_loss(model, seen_MD, batch.marks)
+    if batch.supervised.any():
+        words = next_token_loss(model, batch, balance, seen_MD)
+    return torch.stack([words, marks])
 
 
-def next_token_loss(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
+def next_token_loss(model: Qwen2VL, batch: Example, balance: float = 0.0, seen_MD: Tensor | None = None) -> Tensor:
     """Cross-entropy in float32 summed over the supervised tokens, each predicted from the token before it and weighed
-    by the length of its answer (`Example.weights`)."""
-    hidden_TD = model(batch.inputs)
+    by the length of its answer (`Example.weights`). seen_MD: what the tower saw, where that is known already."""
+    hidden_TD = model(batch.inputs, seen_MD)
     # Every sequence starts with an unsupervised token, so the row before a target is always in the same sequence.
     targets = batch.supervised.nonzero().squeeze(1)
     logits = model.logits(hidden_TD[targets - 1]).float()
@@ -87,8 +94,8 @@ def run_stage(
     that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
     (FSDP2); what is returned then is a new, whole model.
     """
-    if shard and _sees(stage):
-        raise ValueError("a stage of the form 'marks' cannot be sharded: the tower learns alone, outside the model")
+    if shard and _objective(stage)[1]:
+        raise ValueError("a stage that learns marks cannot be sharded: its head stands outside the model")
     folder.mkdir(parents=True, exist_ok=True)
     rank, size = joined()
     packs = stage.accumulate * size
@@ -121,7 +128,7 @@ def run_stage(
                 progress = {"step": step, "identity": stream.identity, "packs": packs, "losses": list(run.losses)}
                 write_state(path, run.workers, run.optimizers, run.average, progress)
     run.average.settle()
-    if _sees(stage):
+    if _objective(stage)[1]:
         remove_sight(model)
     if rank == 0:
         plot_losses(folder)
@@ -137,16 +144,16 @@ def open_stream(processor: Processor, stage: Stage, packs: int) -> Stream:
     return BatchStream(processor, stage.mix, stage.batch_size, stage.seed, packs)
 
 
-def _sees(stage: Stage) -> bool:
-    """Whether the tower learns alone, from marks."""
-    return isinstance(stage.mix, Mix) and stage.mix.form == "marks"
+def _objective(stage: Stage) -> tuple[float, float]:
+    """What the mean losses of supervised tokens and of marks weigh."""
+    return stage.mix.objective if isinstance(stage.mix, Mix) else (1.0, 0.0)
 
 
 def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Path, shard: bool) -> _Run:
     """Parameters first from the checkpoint, then divided over the processes, then the optimisers' state."""
     if stage.lora and not any(isinstance(module, LoraLinear) for module in model.modules()):
         attach(model, stage.lora, seed=stage.seed)
-    if _sees(stage):
+    if _objective(stage)[1]:
         add_sight(model, stage.seed)
     set_trainable(model, stage)
     model.train()
@@ -161,7 +168,7 @@ def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Pat
         average.restore(saved.get("average", {}), workers.part)
     peak = machine_peak(model.device, product_dtype(stage.precision, model.device)) * workers.size
     losses = list(saved.get("losses", [])) if saved else []
-    learning = Learning.of(model, stage.recompute, words=not _sees(stage))
+    learning = Learning.of(model, stage.recompute, words=_objective(stage)[0] > 0)
     return _Run(stage, model, workers, optimizers, average, peak, learning, losses)
 
 
@@ -212,17 +219,19 @@ class _Meter:
 
 
 def _update(run: _Run, packs: list[Example]) -> tuple[float, float]:
-    """One optimiser step on the mean loss over all that the packs of all processes are learned for.
+    """One optimiser step on the mean losses, weighed, over all that the packs of all processes are learned for.
 
-    Returns that mean and the norm of its gradient.
+    Returns their sum and the norm of its gradient.
     """
     device = run.model.device
     counts = torch.stack([pack.learned(run.stage.balance) for pack in packs])
-    tokens = run.workers.add(counts.sum().to(device))
+    shares = torch.tensor(_objective(run.stage), device=device)
+    # Where nothing is learned of a kind its loss is 0, and so is its count.
+    shares = shares / run.workers.add(counts.sum(0).to(device)).clamp(min=1e-6)
     total = torch.zeros((), device=device)
     for pack in packs:
         with _precision(run.stage, device):
-            loss = loss_of(run.model, pack, run.stage.balance) / tokens
+            loss = (losses_of(run.model, pack, run.stage.balance) * shares).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     norm = run.workers.collect_gradients(run.stage.clip)

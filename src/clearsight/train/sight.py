@@ -9,13 +9,16 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.inputs import Grid
+from clearsight.inputs import Grid, ModelInputs
+from clearsight.messages import Image as Shown
+from clearsight.messages import Message, Video
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.processor import Processor
 from clearsight.train.example import Example, pack
@@ -29,13 +32,14 @@ SLOTS = 3
 """So many marks are asked for in one patch: letters narrower than a third of it are too small to read."""
 
 _NUMBER = {name: number for number, name in enumerate(NAMES)}
+_UNKNOWN = -100  # what cross_entropy leaves out
 _MERGED = 2  # patches along the side of a merged token
 # Most slots are empty; together they weigh about as much as the filled ones.
 _EMPTY_WEIGHT = 0.1
 
 
 def targets(marks: Iterable[Mark], grid: Grid, patch: int) -> Tensor:
-    """(M, 4 * SLOTS) numbers of NAMES: for each merged token of one picture its patches' marks, in the marks' order.
+    """(M, 4 * SLOTS) numbers in NAMES: for each merged token of one picture its patches' marks, in the marks' order.
 
     A patch holds a mark if its middle lies within the mark, which is taken to be no smaller than a patch.
     """
@@ -66,12 +70,27 @@ def _number(what: str) -> int:
 
 
 def encode_marks(picture: Image.Image, processor: Processor) -> Example:
-    """A drawn picture and what its patches hold."""
+    """A drawn picture and what its patches hold, to learn that alone."""
     inputs, supervised = processor.caption_inputs(picture, "")
-    assert inputs.vision is not None
-    (grid,) = inputs.vision.grids
-    marks = targets(marks_of(picture), grid, processor.config.vision.patch_size)
-    return Example(inputs, torch.zeros_like(supervised), marks)
+    return Example(inputs, torch.zeros_like(supervised), _marks_in([Shown(picture)], inputs, processor))
+
+
+def with_marks(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
+    """The encoded `messages` with what is known of their pictures."""
+    shown = [part for message in messages for part in message.parts if isinstance(part, (Shown, Video))]
+    return replace(example, marks=_marks_in(shown, example.inputs, processor))
+
+
+def _marks_in(shown: Sequence[Shown | Video], inputs: ModelInputs, processor: Processor) -> Tensor:
+    """(M, 4 * SLOTS) of all pictures and videos of a sequence; unknown where one carries no marks."""
+    found = [torch.empty(0, _MERGED**2 * SLOTS, dtype=torch.long)]
+    for part, grid in zip(shown, inputs.vision.grids if inputs.vision else (), strict=True):
+        marks = marks_of(part.source) if isinstance(part, Shown) else None
+        if marks is None:
+            found.append(torch.full((grid.tokens(_MERGED), _MERGED**2 * SLOTS), _UNKNOWN))
+        else:
+            found.append(targets(marks, grid, processor.config.vision.patch_size))
+    return torch.cat(found)
 
 
 def add_sight(model: Qwen2VL, seed: int) -> None:
@@ -88,20 +107,17 @@ def remove_sight(model: Qwen2VL) -> None:
     del model.visual.sight
 
 
-def sight_scores(model: Qwen2VL, batch: Example) -> Tensor:
+def sight_scores(model: Qwen2VL, seen_MD: Tensor) -> Tensor:
     """(M * 4 * SLOTS, names) scores of what every slot holds."""
-    assert batch.inputs.vision is not None
-    head = model.visual.get_submodule("sight")
-    return head(model.encode_vision(batch.inputs.vision)).view(-1, len(NAMES))
+    return model.visual.get_submodule("sight")(seen_MD).view(-1, len(NAMES))
 
 
-def sight_loss(model: Qwen2VL, batch: Example) -> Tensor:
-    """Weighted cross-entropy in float32 summed over all slots."""
-    assert batch.marks is not None
-    scores = sight_scores(model, batch).float()
+def sight_loss(model: Qwen2VL, seen_MD: Tensor, marks: Tensor) -> Tensor:
+    """Weighted cross-entropy in float32 summed over all slots that something is known of."""
+    scores = sight_scores(model, seen_MD).float()
     weight = torch.ones(len(NAMES), device=scores.device)
     weight[0] = _EMPTY_WEIGHT
-    return F.cross_entropy(scores, batch.marks.flatten().to(scores.device), weight, reduction="sum")
+    return F.cross_entropy(scores, marks.flatten().to(scores.device), weight, reduction="sum")
 
 
 def sight_accuracy(model: Qwen2VL, processor: Processor, worlds: Sequence[str], count: int) -> dict[str, float]:
@@ -112,6 +128,7 @@ def sight_accuracy(model: Qwen2VL, processor: Processor, worlds: Sequence[str], 
         pictures = [draw(world, seeds.getrandbits(60), "test").picture for _ in range(count)]
         batch = pack([encode_marks(picture, processor) for picture in pictures])
         assert batch.marks is not None
-        found = sight_scores(model, batch).argmax(1).cpu() == batch.marks.flatten()
+        assert batch.inputs.vision is not None
+        found = sight_scores(model, model.encode_vision(batch.inputs.vision)).argmax(1).cpu() == batch.marks.flatten()
         figures[f"sight of {world}"] = round(found[batch.marks.flatten() > 0].float().mean().item(), 4)
     return figures

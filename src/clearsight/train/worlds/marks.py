@@ -65,6 +65,6 @@ def marked(picture: Image.Image, marks: Iterable[Mark]) -> Image.Image:
     return picture
 
 
-def marks_of(picture: Image.Image) -> tuple[Mark, ...]:
-    """What `picture` is known to show, in reading order; nothing if it carries no marks."""
-    return picture.info.get(_KEY, ())
+def marks_of(picture: Image.Image) -> tuple[Mark, ...] | None:
+    """What `picture` is known to show, in reading order; None if it carries no marks."""
+    return picture.info.get(_KEY)
