@@ -72,7 +72,19 @@ def shop_success(tasks: Tasks, count: int, policy: Callable[..., Any], **options
     }
 
 
-def measure(vlm: VLM, count: int, led: int, games: int) -> dict[str, Any]:
+def game_success(vlm: VLM, games: int, adapter: str | None) -> dict[str, dict[str, float]]:
+    """Success rates by game and player; adapter: of the model, which does not play without one."""
+    options = {"sampling": SamplingParams(max_tokens=32), "adapter": adapter}
+    players: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {"expert": (Expert, {}), "chance": (Random, {})}
+    if adapter:
+        players[f"{vlm.name} with its adapter"] = (lambda game, seed: vlm, options)
+    return {
+        name: {who: success_rate(name, player, range(games), **settings) for who, (player, settings) in players.items()}
+        for name in GAMES
+    }
+
+
+def measure(vlm: VLM, count: int, led: int, games: int, adapter: str | None) -> dict[str, Any]:
     nano = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
     costs: list[StepCost] = []
     with Tasks() as tasks:
@@ -85,10 +97,7 @@ def measure(vlm: VLM, count: int, led: int, games: int) -> dict[str, Any]:
         for cache, task in itertools.product((True, False), longest):
             fresh = next(t for t in draw_tasks(46, "test") if (t.name, t.seed) == (task.name, task.seed))
             tasks.attempt(fresh, lambda browser, t, on=cache: Led(vlm, Oracle(browser, t), on, costs), actions=ACTIONS)
-    played = {
-        name: {"expert": success_rate(name, Expert, range(games)), "chance": success_rate(name, Random, range(games))}
-        for name in GAMES
-    }
+    played = game_success(vlm, games, adapter)
     return {"model": vlm.name, "shop": shop, "games": played, "costs": [asdict(cost) for cost in costs]}
 
 
@@ -115,8 +124,11 @@ def table(found: dict[str, Any]) -> str:
         row = per_step(found["costs"], cache)
         name = f"prefix cache {'on' if cache else 'off'}"
         lines.append(f"| {name} | {row['prompt']:.0f} | {row['new']:.0f} | {row['seconds']:.2f} |")
-    lines += ["", "| game | expert | chance |", "|---|---|---|"]
-    lines += [f"| {name} | {row['expert']:.0%} | {row['chance']:.1%} |" for name, row in found["games"].items()]
+    players = list(next(iter(found["games"].values())))
+    lines += ["", f"| game | {' | '.join(players)} |", "|---" * (1 + len(players)) + "|"]
+    lines += [
+        f"| {name} | {' | '.join(f'{row[player]:.0%}' for player in players)} |" for name, row in found["games"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -146,9 +158,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=46, help="shop tasks for each policy")
     parser.add_argument("--led", type=int, default=4, help="tasks through which the model is led, the longest")
     parser.add_argument("--games", type=int, default=100, help="games of each kind")
+    parser.add_argument("--adapter", type=Path, help="of a model that learned the games: runs/games.sh makes one")
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
-    found = measure(VLM.load(args.model), args.tasks, args.led, args.games)
+    vlm = VLM.load(args.model, adapters={"games": args.adapter} if args.adapter else {})
+    found = measure(vlm, args.tasks, args.led, args.games, "games" if args.adapter else None)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "agent.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (args.out / "agent.md").write_text(table(found), encoding="utf-8")

@@ -224,14 +224,30 @@ def stages() -> list[Stage]:
             sight=0.5,
         ),
         rates=Rates(vision=0.6),
-        steps=600,
+        steps=100,
         lr=3e-3,
-        decay=0.8,
+        decay=0.0,
         balance=0.4,
         seed=14,
     )  # fmt: skip
+    # Counting, comparing and saying yes or no are learned from a token or two each, so they get more pictures.
+    wide = replace(
+        joint,
+        name="wide",
+        mix=replace(
+            joint.mix,
+            weights={
+                "word": 0.1, "line": 0.33, "page": 0.07, "documents": 0.1, "shapes": 0.25, "calls": 0.05, "clips": 0.1
+            },
+        ),
+        steps=440,
+        warmup=10,
+        decay=0.75,
+        balance=0.5,
+        seed=15,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

@@ -1,25 +1,26 @@
-/* Attention in bf16 with float32 sums, for AVX-512 BF16: packed segments, prefill over a cache and decoding are one
- * algorithm over "sequences" whose keys lie in one run of rows or in the blocks of a pool.
+/* Attention over bf16 with float32 sums: packed segments, prefill over a cache and decoding are one algorithm over
+ * "sequences" whose keys lie in one run of rows or in the blocks of a pool. The inner loops are there for AVX-512 BF16
+ * (attention_bf16.h) and for AVX2 (attention_float.h).
  *
  * The query heads of one kv head stand together as rows of a product, (token, head in group), ordered by token. A tile
  * of rows walks over the keys in steps of STEP: scores, softmax against a running maximum, sum of values. The running
  * maximum is a whole number in base 2 and is raised only when a score exceeds it by 2^SLACK, so that rescaling is rare
- * and exact. Keys and values are repacked so that neighbouring channels (of keys) and neighbouring keys (of values)
- * form the pairs that the dot product instruction takes: once per kv head where several tiles need them, else on the
- * fly. Few rows over many keys (decoding) are split along the keys and merged at the end; the split depends on the
+ * and exact. Keys and values are repacked in the order that the products take them: once per kv head where several
+ * tiles need them, else on the fly. Few rows over many keys (decoding) are split along the keys and merged at the end; the split depends on the
  * sequence alone, so a row's result does not depend on what else runs in the batch. */
 #include "attention.h"
 
 #ifdef CS_ATTENTION
-#include "attention_pack.h"
 #include "attention_step.h"
+
+#include "attention_pack.h"
 
 static void load_rows(tile_t *tile, const shape_t *shape, const sequence_t *sequence, const task_t *task) {
     int group = shape->heads / shape->kv_heads, channels = shape->channels;
     for (int r = 0; r < task->rows; r++) {
         int token = (task->row + r) / group, head = task->kv_head * group + (task->row + r) % group;
-        memcpy(tile->q + (int64_t)r * channels, sequence->q + token * shape->q.token + head * shape->q.head,
-               2 * channels);
+        load_query(sequence->q + token * shape->q.token + head * shape->q.head, channels,
+                   tile->q + (int64_t)r * channels);
         tile->limit[r] = shape->causal ? sequence->context - sequence->length + token + 1 : sequence->context;
         tile->maximum[r] = NOTHING_SEEN;
         tile->bound[r] = -INFINITY;
@@ -28,15 +29,11 @@ static void load_rows(tile_t *tile, const shape_t *shape, const sequence_t *sequ
     memset(tile->sums, 0, sizeof(float) * 16 * task->rows);
 }
 
-CS_INLINE float total(const float sums[16]) { return _mm512_reduce_add_ps(_mm512_load_ps(sums)); }
-
 static void store_row(const shape_t *shape, const sequence_t *sequence, int kv_head, int row, const float *sums,
                       float weight) {
     int group = shape->heads / shape->kv_heads;
     uint16_t *to = sequence->out + row / group * shape->out.token + (kv_head * group + row % group) * shape->out.head;
-    __m512 factor = _mm512_set1_ps(1.0f / weight);
-    for (int c = 0; c < shape->channels; c += 16)
-        _mm256_storeu_si256((void *)(to + c), cs_round16_bf16(_mm512_mul_ps(_mm512_loadu_ps(sums + c), factor)));
+    for (int c = 0; c < shape->channels; c += 16) store16(sums + c, 1.0f / weight, to + c);
 }
 
 /* A part's unfinished rows: maximum, sum of weights, then the channels. */
@@ -50,14 +47,14 @@ static void store_partial(const tile_t *tile, const task_t *task, int channels) 
 }
 
 static void run_task(tile_t *tile, const shape_t *shape, const sequence_t *sequence, const task_t *task) {
-    int channels = shape->channels, most = channels == 80 ? 5 : GROUP;
+    int channels = shape->channels, most = rows_at_once(channels);
     int groups = (task->rows + most - 1) / most;
     load_rows(tile, shape, sequence, task);
     int stop = task->key + task->keys, limit = tile->limit[task->rows - 1];
     if (stop > limit) stop = limit;
     for (int key = task->key; key < stop; key += STEP) {
         int keys = stop - key < STEP ? stop - key : STEP;
-        const uint16_t *k = tile->k, *v = tile->v;
+        const item_t *k = tile->k, *v = tile->v;
         if (task->packed) {
             k = task->packed + (int64_t)key * 2 * channels;
             v = k + STEP * channels;
@@ -104,7 +101,7 @@ static int64_t packed_size(const shape_t *shape, const sequence_t *sequence) {
 }
 
 /* Tasks of the heads of one wave. The longest come first where rows differ in how much they see. */
-static int plan(const shape_t *shape, const sequence_t *sequences, const head_t *heads, int count, const uint16_t *packed,
+static int plan(const shape_t *shape, const sequence_t *sequences, const head_t *heads, int count, const item_t *packed,
                 float *partial, task_t *tasks) {
     int total_tasks = 0;
     for (int h = 0; h < count; h++) {
@@ -152,7 +149,7 @@ typedef struct {
     const sequence_t *sequences;
     const head_t *heads;
     int count;
-    uint16_t *packed;
+    item_t *packed;
     task_t *tasks;
     tile_t *tiles; /* one for each worker */
 } wave_t;
@@ -170,7 +167,7 @@ static void pack_steps(void *context, ptrdiff_t begin, ptrdiff_t end, int worker
         const sequence_t *sequence = &wave->sequences[wave->heads[h].sequence];
         int key = (int)((i * size - wave->heads[h].packed) / (2 * wave->shape->channels));
         int keys = sequence->context - key < STEP ? sequence->context - key : STEP;
-        uint16_t *to = wave->packed + i * size;
+        item_t *to = wave->packed + i * size;
         pack(wave->shape, sequence, wave->heads[h].kv_head, key, keys, to, to + size / 2);
     }
 }
@@ -202,7 +199,7 @@ static int run_wave(wave_t *wave, int64_t elements, int threads) {
         if (parts > 1) partials += (int64_t)parts * rows * (wave->shape->channels + 2);
     }
     wave->tasks = malloc(sizeof(task_t) * (size_t)most_tasks + 1);
-    wave->packed = aligned(2 * (size_t)elements);
+    wave->packed = aligned(sizeof(item_t) * (size_t)elements);
     float *partial = aligned(sizeof(float) * (size_t)partials);
     int failed = !wave->tasks || !wave->packed || !partial;
     if (!failed) {
@@ -228,7 +225,7 @@ static int run(const shape_t *shape, const sequence_t *sequences, int count, int
     for (int s = 0; s < count && !failed; s++)
         for (int h = 0; h < shape->kv_heads && !failed; h++) {
             int64_t size = packed_size(shape, &sequences[s]);
-            if (wave.count && elements + size > SCRATCH / 2) {
+            if (wave.count && elements + size > SCRATCH / (int64_t)sizeof(item_t)) {
                 failed = run_wave(&wave, elements, threads);
                 wave.count = 0;
                 elements = 0;

@@ -4,11 +4,20 @@
 
 #include "common.h"
 
+/* Repacked keys and values, queries and softmax weights are items of the kind that the products take. */
 #if defined(CS_AVX512) && defined(__AVX512BF16__) && defined(__AVX512DQ__)
+#define CS_ATTENTION_BF16 1
+typedef uint16_t item_t;
+#elif defined(__AVX2__) && defined(__FMA__)
+#define CS_ATTENTION_FLOAT 1
+typedef float item_t;
+#endif
+
+#if defined(CS_ATTENTION_BF16) || defined(CS_ATTENTION_FLOAT)
 #define CS_ATTENTION 1
 
 enum {
-    STEP = 64,          /* keys of one step: four vectors of scores for each row */
+    STEP = 64,          /* keys of one step */
     ROWS = 120,         /* rows of one tile, a multiple of 5 and 6 */
     GROUP = 6,          /* rows whose scores are held in registers at once */
     SPLIT = 512,        /* keys of one part when few rows are split along the keys */
@@ -42,7 +51,7 @@ typedef struct {
 /* What a thread works on: rows of one kv head over a range of keys. */
 typedef struct {
     int sequence, kv_head, row, rows, key, keys;
-    const uint16_t *packed; /* repacked keys of the whole sequence, or NULL: repack on the fly */
+    const item_t *packed;   /* repacked keys of the whole sequence, or NULL: repack on the fly */
     float *partial;         /* where an unfinished result goes, or NULL */
 } task_t;
 
@@ -50,14 +59,10 @@ typedef struct {
 typedef struct {
     ALIGNED float out[ROWS * MAX_CHANNELS];
     ALIGNED float sums[ROWS][16];
-    ALIGNED uint16_t weights[GROUP * STEP], k[STEP * MAX_CHANNELS], v[STEP * MAX_CHANNELS], q[ROWS * MAX_CHANNELS];
+    ALIGNED item_t weights[GROUP * STEP], k[STEP * MAX_CHANNELS], v[STEP * MAX_CHANNELS], q[ROWS * MAX_CHANNELS];
     float maximum[ROWS], bound[ROWS];
     int limit[ROWS]; /* the first key a row may not see */
 } tile_t;
-
-CS_INLINE __mmask16 lanes_below(int count) {
-    return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
-}
 
 #endif
 
