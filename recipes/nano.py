@@ -240,9 +240,9 @@ def stages() -> list[Stage]:
                 "word": 0.1, "line": 0.33, "page": 0.07, "documents": 0.1, "shapes": 0.25, "calls": 0.05, "clips": 0.1
             },
         ),
-        steps=440,
+        steps=320,
         warmup=10,
-        decay=0.75,
+        decay=0.52,
         balance=0.5,
         seed=15,
     )  # fmt: skip

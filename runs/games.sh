@@ -8,5 +8,5 @@ OUT="${OUT:-runs/out/games}"
 [ -f "$OUT/games.jsonl" ] || .venv/bin/python recipes/games.py "$OUT/games.jsonl"
 export OMP_NUM_THREADS=1
 exec .venv/bin/torchrun --nproc-per-node "${PROCESSES:-2}" --no-python .venv/bin/clearsight train \
-  --data "$OUT/games.jsonl" --model "${MODEL:-nano}" --out "$OUT" --lora 16 --lora-vision --optimizer muon --lr 3e-3 \
-  --max-tokens 4096 --pack-tokens 6144 --warmup 10 --schedule trapezoid --epochs 2 "$@"
+  --data "$OUT/games.jsonl" --model "${MODEL:-nano}" --out "$OUT" --lora 16 --lora-vision --lr 2e-3 \
+  --max-tokens 2560 --pack-tokens 2560 --warmup 10 --epochs 2 "$@"
