@@ -15,6 +15,7 @@ import torch
 
 from clearsight.config import NANO
 from clearsight.model.hub import resolve
+from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model, random_model, save_model
 from clearsight.processor import Processor
 from clearsight.train.data import Mix
@@ -22,6 +23,7 @@ from clearsight.train.loop import Evaluation, run_stage
 from clearsight.train.replica import process_group
 from clearsight.train.sight import sight_accuracy
 from clearsight.train.stage import Rates, Stage
+from clearsight.train.state import read_state
 
 
 def stages() -> list[Stage]:
@@ -246,8 +248,27 @@ def stages() -> list[Stage]:
         balance=0.5,
         seed=15,
     )  # fmt: skip
+    # From the mean of before and after those two, at a low rate; calls are long, and refusals must not drown them.
+    settle = replace(
+        fluent,
+        name="settle",
+        mix=Mix(
+            weights={
+                "word": 0.1, "line": 0.36, "page": 0.08, "documents": 0.1, "shapes": 0.2, "calls": 0.12, "clips": 0.04
+            },
+            form="chat",
+            turns=4,
+            captions=0.65,
+        ),
+        steps=120,
+        lr=1e-3,
+        warmup=5,
+        decay=1.0,
+        balance=0.2,
+        seed=16,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
@@ -256,6 +277,21 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
         return None
     worlds = [world for world in stage.mix.weights if world != "clips"]  # videos carry no marks
     return lambda model: sight_accuracy(model, processor, worlds, count=40)
+
+
+# After the first of each pair the weights become the mean of its own and of those after the second: what the stages
+# between had cost comes back, and most of what they brought stays (docs/log.md).
+MEANS = {"wide": "whole"}
+
+
+def mean_with(model: Qwen2VL, checkpoint: Path) -> None:
+    """Make every weight the mean of itself and of what a stage's checkpoint holds. Raises ValueError without one."""
+    earlier = read_state(checkpoint)
+    if earlier is None:
+        raise ValueError(f"{checkpoint} is missing, whose weights are the other half of a mean")
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.lerp_(earlier["model"][name].to(value), 0.5)
 
 
 def main() -> None:
@@ -273,6 +309,8 @@ def main() -> None:
         for stage in stages():
             if arguments.only in (None, stage.name):
                 run_stage(model, processor, stage, arguments.out, evaluation=evaluation(stage, processor))
+                if stage.name in MEANS and arguments.only is None:
+                    mean_with(model, arguments.out / f"{MEANS[stage.name]}.pt")
         if int(os.environ.get("RANK", "0")) == 0:
             save_model(model, arguments.out / "model", dtype=torch.bfloat16)
 
