@@ -138,7 +138,7 @@ def test_frames_may_come_as_json_and_skipped_late_and_dropped_ones_are_told(clie
 def test_a_standing_instruction_speaks_of_itself(client):
     client.send("standing.create", instruction="Is there a red square?", agree=1, sure=0.5)
     number = client.wait("standing.created")["number"]
-    client.send("standing.create", instruction="What colour is it?", when="change", agree=1)
+    client.send("standing.create", instruction="What is this?", when="change", agree=1)
     other = client.wait("standing.created")["number"]
     for index in range(12):
         client.frame(index / 2, picture(("red", "blue", "green")[index // 4]))
