@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,11 +153,20 @@ def test_other_bits_and_groups_are_refused():
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors' flags")
 @pytest.mark.skipif(native.features() == "none", reason="no C compiler")
-@pytest.mark.parametrize(("march", "features"), [("haswell", "avx2"), ("x86-64", "plain")])
-def test_other_processors_kernels_equal_the_reference(march, features):
-    """Compiled for an older processor, this file's own product tests hold too."""
-    chosen = f"{__file__}::test_every_number_of_rows"
-    script = f"from clearsight.kernels import native; assert native.features() == {features!r}; import pytest, sys;"
-    command = [sys.executable, "-c", f"{script} sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', {chosen!r}]))"]
+@pytest.mark.parametrize(
+    ("march", "features", "attention"), [("haswell", "avx2", "256 channels"), ("x86-64", "plain", "0 channels")]
+)
+def test_other_processors_kernels_equal_the_reference(march, features, attention):
+    """Compiled for an older processor, this file's own product tests hold too, and those of attention that it has."""
+    other = Path(__file__).with_name("test_attention_kernels.py")
+    names = ("few_queries_over_many_keys", "scores_of_any_size", "a_sequence_does_not_depend_on_those_beside_it")
+    chosen = [f"{__file__}::test_every_number_of_rows", *(f"{other}::test_{name}" for name in names)]
+    script = (
+        "import pytest, sys; from clearsight.kernels import native; "
+        f"assert native.features() == {features!r}; "
+        f"assert f'{{native.library().cs_attention_channels()}} channels' == {attention!r}; "
+        f"sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *{chosen!r}]))"
+    )
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, env={**os.environ, "CFLAGS": f"-march={march}"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -104,6 +104,8 @@ def test_in_dialogue_words_may_come_as_pairs_and_scenes_never(processor, caption
 def test_a_share_of_captions_is_a_share():
     with pytest.raises(ValueError, match=r"captions is 1\.5; it must be from 0 to 1"):
         Mix(weights={"word": 1.0}, form="chat", captions=1.5)
+    with pytest.raises(ValueError, match="sight is -1; it must be from 0 to 1000"):
+        Mix(weights={"word": 1.0}, form="chat", sight=-1)
 
 
 def test_the_parts_of_a_batch_hold_its_samples(processor):
