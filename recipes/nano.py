@@ -267,8 +267,24 @@ def stages() -> list[Stage]:
         balance=0.2,
         seed=16,
     )  # fmt: skip
+    # Wishes in many more words, and typed as people type; what is seen does not change, so the tower stays as it is.
+    wishes = replace(
+        settle,
+        name="wishes",
+        mix=replace(
+            settle.mix,
+            weights={
+                "word": 0.05, "line": 0.28, "page": 0.04, "documents": 0.1, "shapes": 0.25, "calls": 0.18, "clips": 0.1
+            },
+            casual=0.3,
+        ),
+        steps=500,
+        warmup=10,
+        decay=0.7,
+        seed=17,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

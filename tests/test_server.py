@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 
 import httpx
 import openai
@@ -151,6 +152,46 @@ def test_structured_output(client):
     assert choice.choices[0].message.content in ("yes", "no")
     regex = create(client, extra_body={"response_format": {"type": "regex", "pattern": "[0-9]{3}"}})
     assert regex.choices[0].message.content.isdigit()
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "value"),
+    [
+        ("guided_json", "json", {"enum": ["a sign"]}),
+        ("guided_json", "json", '{"enum": ["a sign"]}'),
+        ("guided_choice", "choice", ["a cat", "a dog"]),
+        ("guided_regex", "regex", "[A-C]{2}[0-9]{2}"),
+        ("guided_grammar", "grammar", 'start: "on" | "off"'),
+    ],
+)
+def test_structure_in_other_servers_words(client, field, kind, value):
+    """Older and newer names say the same, and keep the answer to it."""
+    older, newer = (
+        create(client, extra_body=body).choices[0].message.content
+        for body in ({field: value}, {"structured_outputs": {kind: value}})
+    )
+    assert older == newer
+    assert re.fullmatch('"a sign"|a cat|a dog|[A-C]{2}[0-9]{2}|on|off', older)
+
+
+def test_structure_is_said_once_and_rightly(client):
+    with pytest.raises(openai.BadRequestError, match="2 fields say what the answer must look like; send one"):
+        create(client, extra_body={"guided_regex": "a", "structured_outputs": {"choice": ["b"]}})
+    with pytest.raises(openai.BadRequestError, match="the schema is not JSON"):
+        create(client, extra_body={"guided_json": "{"})
+
+
+def test_usage_tells_what_of_the_prompt_was_computed_before(client):
+    picture = Image.effect_noise((280, 280), 50).convert("RGB")
+    first = create(client, look("What is this?", picture=picture), max_tokens=2)
+    second = create(client, look("And what color?", picture=picture), max_tokens=2, n=2)
+    assert first.usage.prompt_tokens_details.cached_tokens < first.media[0]["tokens"]
+    assert first.media[0]["tokens"] <= second.usage.prompt_tokens_details.cached_tokens < second.usage.prompt_tokens
+    *_, last = create(
+        client, look("And what color?", picture=picture), stream=True, stream_options={"include_usage": True}
+    )
+    assert last.usage.prompt_tokens_details == second.usage.prompt_tokens_details
+    assert create(client, look(picture=picture)).usage.prompt_tokens_details.cached_tokens > 0
 
 
 def test_detail_and_sizes_of_one_picture(client):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,7 +17,7 @@ from clearsight.model.hub import resolve
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train import recipe
-from clearsight.train.data import BatchStream, Mix, batches, encode
+from clearsight.train.data import BatchStream, Mix, batches, casual, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
@@ -101,9 +103,30 @@ def test_in_dialogue_words_may_come_as_pairs_and_scenes_never(processor, caption
     assert chats("shapes") == 12
 
 
+def test_casual_questions_ask_the_same_and_nothing_else_changes():
+    """Words of politeness aside, a casual question is the question without regard to capitals and marks."""
+    rng = random.Random(3)
+    polite = {"please", "hi", "hello", "can", "you", "help", "me", "ok", "so", "thanks", "thank"}
+    plain = [draw(world, seed, "train", 1.0, 3) for world in ("shapes", "calls", "documents") for seed in range(40)]
+    changed = 0
+    for sample in plain:
+        for before, after in zip(sample.messages, casual(sample.messages, rng), strict=True):
+            if before.role != "user":
+                assert after == before
+                continue
+            assert after.parts[:-1] == before.parts[:-1]
+            old, new = (re.findall(r"[\w°-]+", part.text.lower()) for part in (before.parts[-1], after.parts[-1]))
+            assert any(new[start : start + len(old)] == old for start in range(len(new)))
+            assert set(new) <= set(old) | polite
+            changed += after != before
+    assert changed > 100
+
+
 def test_a_share_of_captions_is_a_share():
     with pytest.raises(ValueError, match=r"captions is 1\.5; it must be from 0 to 1"):
         Mix(weights={"word": 1.0}, form="chat", captions=1.5)
+    with pytest.raises(ValueError, match=r"casual is -0\.1; it must be from 0 to 1"):
+        Mix(weights={"word": 1.0}, form="chat", casual=-0.1)
     with pytest.raises(ValueError, match="sight is -1; it must be from 0 to 1000"):
         Mix(weights={"word": 1.0}, form="chat", sight=-1)
 

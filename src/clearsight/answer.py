@@ -16,10 +16,12 @@ from clearsight.processor.tools import stop_texts
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request; end tokens are not counted as answer."""
+    """Tokens of one request; end tokens are not counted as answer. cached_tokens: those of the prompt that an earlier
+    request had left computed."""
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -82,7 +84,7 @@ class AnswerReader:
         self._texts: list[str] = []
         self._tool_calls: list[ToolCall] = []
         self._logprobs: list[TokenLogprob] = []
-        self._made = 0
+        self._made = self._cached = 0
         self._reason = "stop"
         self._finished = False
 
@@ -93,6 +95,7 @@ class AnswerReader:
 
     def push(self, event: TokenEvent) -> list[Delta]:
         """What this event makes certain; nothing more after a stop string."""
+        self._cached = event.cached
         if event.finish_reason == "stop" or self.stopped:
             return []
         self._made += 1
@@ -125,7 +128,7 @@ class AnswerReader:
         return Reply(
             text="".join(self._texts),
             finish_reason=reason,
-            usage=Usage(self._prepared.inputs.ids.shape[0], self._made),
+            usage=Usage(self._prepared.inputs.ids.shape[0], self._made, self._cached),
             media=self._prepared.media,
             tool_calls=tuple(self._tool_calls),
             annotations=tuple(self._grounding.found),

@@ -164,10 +164,12 @@ class TokenEvent:
     """One generated token. finish_reason is set on the last: "stop", "length" or "repetition".
 
     logprob: natural logarithm of the model's own probability of `token` (before temperature and filters), if
-    asked for. top: the best alternatives as (token, logprob), best first.
+    asked for. top: the best alternatives as (token, logprob), best first. cached: how many tokens of the prompt
+    need not be computed, as their keys and values were there when its turn came.
     """
 
     token: int
     finish_reason: str | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    cached: int = 0

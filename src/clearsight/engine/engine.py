@@ -298,7 +298,7 @@ class Engine:
                 reason = "repetition"
             elif sequence.room == 0:
                 reason = "length"
-        return TokenEvent(choice.token, reason, choice.logprob, choice.top)
+        return TokenEvent(choice.token, reason, choice.logprob, choice.top, sequence.cached or 0)
 
     def _deliver(self, sequence: Sequence, events: list[TokenEvent]) -> None:
         self._generated_tokens += len(events)

@@ -113,6 +113,8 @@ class Scheduler:
                 return
             heapq.heappop(self._waiting)
             self.prefix_hit_tokens += sequence.computed
+            if sequence.cached is None:
+                sequence.cached = sequence.computed
             self.running.append(sequence)
 
     def _share_prefix(self, sequence: Sequence) -> None:

@@ -28,7 +28,8 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """State of a request. computed: tokens whose keys and values are stored. room: tokens it may still make."""
+    """State of a request. computed: tokens whose keys and values are stored. cached: those of them that were there when
+    its turn first came. room: tokens it may still make."""
 
     id: int
     request: Request
@@ -43,6 +44,7 @@ class Sequence:
     positions: Tensor = field(init=False)
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
+    cached: int | None = None
     made: int = 0
     _next_position: int = field(init=False)
 

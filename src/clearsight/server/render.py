@@ -20,9 +20,14 @@ def finish_reason(reply: Reply) -> str:
 
 
 def usage(usages: Sequence[Usage]) -> dict[str, Any]:
-    """Of all answers to one prompt together; the prompt is counted once."""
+    """Of all answers to one prompt together; the prompt is counted once, as the first found it."""
     prompt, made = usages[0].prompt_tokens, sum(item.completion_tokens for item in usages)
-    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": made,
+        "total_tokens": prompt + made,
+        "prompt_tokens_details": {"cached_tokens": usages[0].cached_tokens},
+    }
 
 
 def annotation(item: Annotation) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _completed(draft: dict[str, Any], reply: Reply, output: list[dict[str, Any]]
     cut = render.finish_reason(reply) == "length"
     usage = {
         "input_tokens": reply.usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": reply.usage.cached_tokens},
         "output_tokens": reply.usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": reply.usage.total_tokens,

@@ -53,12 +53,26 @@ class Generated(Sampled):
     stream_options: StreamOptions | None = None
 
 
+class Structure(_Request):
+    """vLLM's word for what an answer must look like: one of these."""
+
+    schema_: Json | str | None = Field(default=None, alias="json")
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
 class ChatRequest(Generated):
     messages: Annotated[list[Json], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Json | None = None
+    structured_outputs: Structure | None = None
+    guided_json: Json | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     tools: Annotated[list[Json], Field(max_length=128)] | None = None
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
@@ -102,7 +116,8 @@ class CountRequest(ChatRequest):
     model: Name | None = None  # type: ignore[assignment]  # there is but one to count for
 
 
-_TEXTS = ("messages", "tools", "prompt", "input", "instructions", "response_format", "text")
+STRUCTURES = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+_TEXTS = ("messages", "tools", "prompt", "input", "instructions", "response_format", "text", *STRUCTURES)
 _MEDIA = frozenset(("image_url", "video_url", "image", "video", "file_data"))
 
 
@@ -111,6 +126,8 @@ def text_length(body: Sampled) -> int:
     length, rest = 0, [getattr(body, name, None) for name in _TEXTS]
     while rest:
         item = rest.pop()
+        if isinstance(item, BaseModel):
+            item = item.model_dump()
         if isinstance(item, str):
             length += len(item)
         elif isinstance(item, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from clearsight.inputs import SamplingParams
 from clearsight.media import is_remote
 from clearsight.messages import MessageError
 from clearsight.server.errors import ApiError
-from clearsight.server.schema import ChatRequest, CompletionRequest, Generated, ResponsesRequest, Sampled
+from clearsight.server.schema import ChatRequest, CompletionRequest, Generated, ResponsesRequest, Sampled, Structure
 from clearsight.server.settings import ServerSettings
 
 _LOW_PIXELS = 512 * 512
@@ -145,13 +146,38 @@ def _detail(wish: Any) -> dict[str, int]:
     return {"max_pixels": _LOW_PIXELS} if wish == "low" else {}
 
 
+def _wish(request: ChatRequest) -> dict[str, Any] | None:
+    """What the answer must look like, in whichever of the ways that clients know it was said."""
+    wishes = [] if request.response_format is None else [request.response_format]
+    structure = request.structured_outputs or Structure()
+    wishes += [_schema(value) for value in (structure.schema_, request.guided_json) if value is not None]
+    for kind, field, values in (
+        ("regex", "pattern", (structure.regex, request.guided_regex)),
+        ("choice", "options", (structure.choice, request.guided_choice)),
+        ("grammar", "grammar", (structure.grammar, request.guided_grammar)),
+    ):
+        wishes += [{"type": kind, field: value} for value in values if value is not None]
+    if len(wishes) > 1:
+        message = f"{len(wishes)} fields say what the answer must look like; send one"
+        raise ApiError(400, message, param="response_format")
+    return wishes[0] if wishes else None
+
+
+def _schema(value: Mapping[str, Any] | str) -> dict[str, Any]:
+    try:
+        schema = json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ApiError(400, f"the schema is not JSON: {error}", param="guided_json") from None
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
 def start_options(request: ChatRequest) -> dict[str, Any]:
     """What `VLM.start` takes besides messages and sampling."""
     return {
         "tools": request.tools or (),
         "tool_choice": request.tool_choice or ("auto" if request.tools else "none"),
         "parallel_tool_calls": request.parallel_tool_calls is not False,
-        "response_format": request.response_format,
+        "response_format": _wish(request),
         "tool_format": request.tool_format or "hermes",
         "add_vision_id": request.add_vision_id,
     }

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
 
+from clearsight.messages import Message, Text
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
 from clearsight.train.sight import encode_marks, with_marks
@@ -28,8 +29,9 @@ class Mix:
     form: "caption", picture-text pairs, or "chat", dialogue (facts, 9), or "marks", pictures with what their patches
     show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
     turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
-    words and lines that come as picture-text pairs, which teach the same reading in half the tokens. sight: what the
-    patches show is learned beside the words and weighs so much of what an answer does.
+    words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
+    share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
+    words and weighs so much of what an answer does.
     """
 
     weights: dict[str, float]
@@ -39,11 +41,13 @@ class Mix:
     ramp: int = 1
     turns: int = 1
     captions: float = 0.0
+    casual: float = 0.0
     sight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.captions <= 1:
-            raise ValueError(f"captions is {self.captions}; it must be from 0 to 1")
+        for name in ("captions", "casual"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.sight <= 1000:
             raise ValueError(f"sight is {self.sight}; it must be from 0 to 1000")
         if self.form != "marks":
@@ -56,6 +60,32 @@ class Mix:
 
     def level(self, index: int) -> float:
         return self.level_start + (self.level_end - self.level_start) * min(1.0, index / self.ramp)
+
+
+_BEFORE = ("please ", "hi, ", "hello! ", "can you help me? ", "ok, ", "so ")
+_AFTER = (" please", ", please", " thanks", " thank you!")
+
+
+def casual(messages: Sequence[Message], rng: random.Random) -> tuple[Message, ...]:
+    """The same dialogue with each question typed as people type: without its capital, its last mark, or with a word
+    of politeness. What is asked stays."""
+    return tuple(_typed(message, rng) if message.role == "user" else message for message in messages)
+
+
+def _typed(message: Message, rng: random.Random) -> Message:
+    *others, last = message.parts
+    if not isinstance(last, Text) or not last.text:
+        return message
+    text = last.text
+    if rng.random() < 0.6 and not text.startswith("I "):
+        text = text[0].lower() + text[1:]
+    if rng.random() < 0.5:
+        text = text.rstrip(".?")
+    if rng.random() < 0.25:
+        text = rng.choice(_BEFORE) + text
+    elif rng.random() < 0.15:
+        text = text.rstrip(".?") + rng.choice(_AFTER)
+    return replace(message, parts=(*others, Text(text)))
 
 
 class Stream(Protocol):
@@ -112,6 +142,8 @@ class BatchStream:
                 form = "caption"
             # A picture-text pair has no question, so an answer that hangs on one cannot be learned from it.
             if form != "caption" or sample.skill != "honesty":
+                if form == "chat" and rng.random() < self.mix.casual:
+                    sample = replace(sample, messages=casual(sample.messages, rng))
                 example = encode(sample, self.processor, form)
                 return with_marks(example, sample.messages, self.processor) if self.mix.sight else example
 
