@@ -278,13 +278,28 @@ def stages() -> list[Stage]:
             },
             casual=0.3,
         ),
-        steps=500,
+        steps=100,
         warmup=10,
-        decay=0.7,
+        decay=0.0,
         seed=17,
     )  # fmt: skip
+    # A video that goes on between questions: what is there now, not what was.
+    watch = replace(
+        wishes,
+        name="watch",
+        mix=replace(
+            wishes.mix,
+            weights={
+                "word": 0.05, "line": 0.27, "page": 0.04, "documents": 0.1, "shapes": 0.23, "calls": 0.17,
+                "clips": 0.08, "live": 0.06,
+            },
+        ),
+        steps=300,
+        decay=0.7,
+        seed=18,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes, watch]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

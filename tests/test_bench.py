@@ -118,6 +118,9 @@ def test_a_live_session_remembers_the_last_seconds_and_is_compared_with_sending_
     assert second["cache_mb"] == first["cache_mb"]
     low, high = sorted((first["pair_ms"], second["pair_ms"]))
     assert result["spreads"]["pair_ms"] == round(high / low, 3)
+    # Two sessions of two minutes, in turns.
+    assert result["old_over_young"]["minutes"] == result["old_over_young"]["young_minutes"] == 2
+    assert all(0.5 < result["old_over_young"][name] < 2 for name in ("pair", "first_token"))
 
 
 def test_a_long_video_is_sampled_and_decoded_whole(capsys):

@@ -72,6 +72,22 @@ def test_every_number_of_rows(rows, bits, threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zero", [0, 1])
+def test_the_largest_sums_do_not_overflow(bits, group, zero):
+    """All weights and activations at their ends, of equal and of changing sign: no sum on the way may be too small."""
+    top = (1 << bits) - 1
+    levels = torch.full((33, 512), top, dtype=torch.uint8)
+    weight = pack(levels, torch.ones(33, 512 // group), torch.full((33, 512 // group), top * zero, dtype=torch.uint8),
+                  bits=bits)  # fmt: skip
+    signs = torch.ones(3, 512)
+    signs[1] = -1
+    signs[2, ::3] = -1
+    expected = (signs * (top - top * zero)).sum(1, keepdim=True).expand(-1, 33)
+    torch.testing.assert_close(quantized_linear(signs, weight), expected, rtol=1e-6, atol=1e-3)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_rows_may_lie_apart_and_have_many_axes(bits):
     x, weight, _ = make(24, 40, 96, 0)

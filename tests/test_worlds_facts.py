@@ -118,6 +118,26 @@ def test_only_what_moves_changes_between_frames():
         assert still == all(np.abs(frame - frames[0]).max() < 40 for frame in frames)
 
 
+def test_what_is_there_now_is_what_the_newest_frame_shows():
+    """Where an answer names a colour it is the nearest one to that of the shape in the last frame before it."""
+    right, asked, changed = 0, 0, 0
+    for seed in range(60):
+        messages = draw("live", seed, "train").messages
+        before = None
+        for user, assistant in zip(messages[::2], messages[1::2], strict=True):
+            frames = user.parts[0].source
+            assert len(frames) % 2 == 0
+            colour = next(name for name in COLOURS if name in assistant.parts[0].text.split())
+            pixels = np.asarray(frames[-1], dtype=float).reshape(-1, 3)
+            far = np.abs(pixels - np.median(pixels, axis=0)).sum(1)
+            shown = np.median(pixels[far > 0.7 * far.max()], axis=0)
+            nearest = min(COLOURS, key=lambda name: np.abs(shown - COLOURS[name]).sum())
+            asked, right, changed = asked + 1, right + (nearest == colour), changed + (before not in (None, colour))
+            before = colour
+    assert right >= 0.9 * asked
+    assert changed > 15
+
+
 @given(seeds)
 def test_chart_answers_follow_from_the_plotted_values(seed):
     rng = random.Random(seed)

@@ -28,6 +28,8 @@ _SETTINGS = LiveSettings(budget_tokens=1024, slot_tokens=16, dialogue_tokens=64,
 _SIDE = 112  # of a frame, in pixels
 _MOST_FRAMES = 768  # of a clip in a request
 _LATEST = 50  # pairs that a figure is taken over; some of them make room
+_YOUNG = 2  # minutes: long enough that frames have begun to leave
+_TURNS = 200
 
 
 def _scenes() -> list[np.ndarray]:
@@ -111,17 +113,39 @@ def _grow(
     return rows
 
 
-def live(vlm: VLM, minutes: Sequence[int], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row of figures after each of `minutes`, each with the clip sent again. say: is told each row."""
+def _in_turns(sessions: Sequence[Session], size: FrameSize, pictures: list[np.ndarray], second: int) -> list[float]:
+    """For a pair of frames and for the first token: the first session's time over the second's. They take turns, so
+    that both meet the same neighbours, which times at different minutes do not."""
+    pairs: list[list[float]] = [[], []]
+    tokens: list[list[float]] = [[], []]
+    for turn in range(_TURNS):
+        shown = size.patches(*(size.shrink(pictures[(2 * turn + i) % len(pictures)]) for i in range(2)))
+        for session, spent, asked in list(zip(sessions, pairs, tokens, strict=True))[:: 1 if turn % 2 else -1]:
+            begin = time.perf_counter()
+            session.add(shown, float(second + turn))
+            spent.append(time.perf_counter() - begin)
+            if turn % 5 == 0:
+                asked.append(_first_token(session)[0])
+    return [round(_quartile(old) / _quartile(young), 3) for old, young in (pairs, tokens)]
+
+
+def live(vlm: VLM, minutes: Sequence[int], say: Callable[[str], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """One row of figures after each of `minutes`, each with the clip sent again; and the times of the session as it is
+    at the end over those of one of two minutes, measured in turns. say: is told each row."""
     pictures = _scenes()
     session = Session(vlm, _SETTINGS)
     size = FrameSize(vlm.processor, _SETTINGS)
     rows = _grow(session, size, pictures, sorted(set(minutes)), say)
     assert size.size is not None
+    young = Session(vlm, _SETTINGS)
+    _grow(young, size, pictures, [_YOUNG], lambda _: None)
+    pair, token = _in_turns((session, young), size, pictures, 60 * max(minutes))
+    old_over_young = {"minutes": max(minutes), "young_minutes": _YOUNG, "pair": pair, "first_token": token}
+    say(f"in turns with a session of {_YOUNG} minutes: {old_over_young}")
     for row in rows:  # at the end, for it takes memory that is not the session's
         row["sent_again"] = _sent_again(vlm, pictures, 120 * row["minutes"], size.size)
         say(f"after {row['minutes']} minutes, the clip sent again: {row['sent_again']}")
-    return rows
+    return rows, old_over_young
 
 
 def spreads(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -89,11 +89,12 @@ def _live(args: argparse.Namespace) -> int:
     from clearsight.vlm import VLM
 
     minutes = [_number(text, "--minutes", 1) for text in _listed(args.minutes)]
-    rows = live(VLM.load(args.model, random_weights=args.random), minutes, _say)
+    rows, in_turns = live(VLM.load(args.model, random_weights=args.random), minutes, _say)
     flat = spreads(rows)
     for name, spread in flat.items():
         print(f"{name}: {', '.join(str(row[name]) for row in rows)}; largest over smallest {spread}")
-    print(json.dumps({"model": args.model, "random": args.random, "rows": rows, "spreads": flat}))
+    result = {"model": args.model, "random": args.random, "rows": rows, "spreads": flat, "old_over_young": in_turns}
+    print(json.dumps(result))
     return 0
 
 

@@ -24,8 +24,6 @@ CS_INLINE void cs_store_bytes(uint8_t *p, cs_bytes v) { _mm512_storeu_si512(p, v
 CS_INLINE cs_bytes cs_low_half(cs_bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 CS_INLINE cs_bytes cs_high_half(cs_bytes v) { return cs_low_half(_mm512_srli_epi16(v, 4)); }
 CS_INLINE cs_operand cs_whole(cs_bytes v) { return v; }
-CS_INLINE cs_operand cs_low(cs_bytes v) { return cs_low_half(v); }
-CS_INLINE cs_operand cs_high(cs_bytes v) { return cs_high_half(v); }
 CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
     int32_t four;
     memcpy(&four, activations, 4);
@@ -72,29 +70,15 @@ CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
     return cs_low_half((cs_bytes){_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)});
 }
 /* Widened to 16 bits: the one-instruction product of bytes would saturate. */
-CS_INLINE __m256i cs_widened(__m256i v, int shift, int mask) {
-    return _mm256_and_si256(_mm256_srli_epi16(v, shift), _mm256_set1_epi16((short)mask));
-}
 CS_INLINE cs_operand cs_whole(cs_bytes v) {
-    return (cs_operand){cs_widened(v.a, 0, 255), _mm256_srli_epi16(v.a, 8), cs_widened(v.b, 0, 255),
+    __m256i mask = _mm256_set1_epi16(255);
+    return (cs_operand){_mm256_and_si256(v.a, mask), _mm256_srli_epi16(v.a, 8), _mm256_and_si256(v.b, mask),
                         _mm256_srli_epi16(v.b, 8)};
 }
-CS_INLINE cs_operand cs_low(cs_bytes v) {
-    return (cs_operand){cs_widened(v.a, 0, 15), cs_widened(v.a, 8, 15), cs_widened(v.b, 0, 15),
-                        cs_widened(v.b, 8, 15)};
-}
-CS_INLINE cs_operand cs_high(cs_bytes v) {
-    return (cs_operand){cs_widened(v.a, 4, 15), _mm256_srli_epi16(v.a, 12), cs_widened(v.b, 4, 15),
-                        _mm256_srli_epi16(v.b, 12)};
-}
-/* `width` signed bytes, a multiple of 4, that fill the second half of `row`, in place as they are multiplied. */
-CS_INLINE void cs_widen_activations(cs_activation *row, ptrdiff_t width) {
-    const int8_t *bytes = (const int8_t *)row + width;
+CS_INLINE void cs_widen_activations(const int8_t *bytes, ptrdiff_t width, cs_activation *wide) {
     for (ptrdiff_t i = 0; i < width; i += 4) {
-        int8_t four[4];
-        memcpy(four, bytes + i, 4);
-        const cs_activation wide[4] = {four[0], four[2], four[1], four[3]};
-        memcpy(row + i, wide, sizeof wide);
+        const cs_activation four[4] = {bytes[i], bytes[i + 2], bytes[i + 1], bytes[i + 3]};
+        memcpy(wide + i, four, sizeof four);
     }
 }
 CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
@@ -107,6 +91,27 @@ CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *
     sums.a = _mm256_add_epi32(sums.a, _mm256_madd_epi16(weights.a_odd, odd));
     sums.b = _mm256_add_epi32(sums.b, _mm256_madd_epi16(weights.b_odd, odd));
     return sums;
+}
+/* Half bytes need no widening: two products and what CS_DOT_SHORTS steps add up to, at most 8 * 2 * 15 * 127, fit 16
+ * bits. */
+#define CS_DOT_SHORTS 8
+typedef struct { __m256i a, b; } cs_shorts; /* 16 pairs of sums, each to be added */
+
+CS_INLINE cs_shorts cs_no_shorts(void) { return (cs_shorts){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+CS_INLINE cs_shorts cs_dot_halves(cs_shorts sums, cs_bytes weights, const int8_t *activations) {
+    int32_t four;
+    memcpy(&four, activations, 4);
+    __m256i all = _mm256_set1_epi32(four);
+    sums.a = _mm256_add_epi16(sums.a, _mm256_maddubs_epi16(weights.a, all));
+    sums.b = _mm256_add_epi16(sums.b, _mm256_maddubs_epi16(weights.b, all));
+    /* Otherwise compilers add several products first, and put them on the stack meanwhile. */
+    __asm__("" : "+x"(sums.a), "+x"(sums.b));
+    return sums;
+}
+CS_INLINE cs_ints cs_add_shorts(cs_ints sums, cs_shorts shorts) {
+    __m256i ones = _mm256_set1_epi16(1);
+    return (cs_ints){_mm256_add_epi32(sums.a, _mm256_madd_epi16(shorts.a, ones)),
+                     _mm256_add_epi32(sums.b, _mm256_madd_epi16(shorts.b, ones))};
 }
 CS_INLINE cs_ints cs_load_zeros(const uint8_t *p) {
     __m128i bytes = _mm_loadu_si128((const void *)p);
@@ -162,8 +167,6 @@ CS_INLINE cs_bytes cs_high_half(cs_bytes v) {
     return v;
 }
 CS_INLINE cs_operand cs_whole(cs_bytes v) { return v; }
-CS_INLINE cs_operand cs_low(cs_bytes v) { return cs_low_half(v); }
-CS_INLINE cs_operand cs_high(cs_bytes v) { return cs_high_half(v); }
 CS_INLINE cs_ints cs_dot(cs_ints sums, cs_operand weights, const cs_activation *activations) {
 #ifdef __ARM_FEATURE_MATMUL_INT8
     int32_t four;
@@ -206,6 +209,13 @@ CS_INLINE cs_floats cs_add_scaled(cs_floats total, cs_ints sums, cs_floats scale
     return total;
 }
 CS_INLINE void cs_store_floats(float *p, cs_floats v) { memcpy(p, v.v, sizeof v.v); }
+#endif
+
+#ifndef CS_DOT_SHORTS /* elsewhere half bytes are multiplied as bytes are */
+typedef cs_ints cs_shorts;
+CS_INLINE cs_shorts cs_dot_halves(cs_shorts sums, cs_bytes weights, const int8_t *activations) {
+    return cs_dot(sums, weights, activations);
+}
 #endif
 
 #endif

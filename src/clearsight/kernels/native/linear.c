@@ -30,7 +30,8 @@ typedef struct {
 } weights_t;
 
 typedef struct {
-    cs_activation *bytes; /* [rows][groups * group] */
+    int8_t *bytes; /* [rows][groups * group] */
+    cs_activation *wide; /* the same as whole bytes are multiplied with; half bytes take them as they are */
     float *scales; /* [rows][groups] */
     int32_t *sums; /* [rows][groups] */
 } inputs_t;
@@ -45,6 +46,64 @@ typedef struct {
 CS_INLINE void ask_ahead(const uint8_t *data) {
     __builtin_prefetch(data + AHEAD);
     __builtin_prefetch(data + AHEAD + 64);
+}
+
+/* Add to sums[row][half] the products of a group's `steps` steps, stored from `from` on, with `four` of each row. */
+CS_INLINE void add_bytes(const int rows, const int wide, int steps, const uint8_t *from, const int ask,
+                         const cs_activation *four, ptrdiff_t width, cs_ints sums[][2]) {
+    for (int step = 0; step < steps; step++, from += 128, four += 4) {
+        cs_operand weights[2];
+#pragma GCC unroll 2
+        for (int h = 0; h < wide; h++) weights[h] = cs_whole(cs_load_bytes(from + 64 * h));
+        if (ask) ask_ahead(from);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++) sums[r][h] = cs_dot(sums[r][h], weights[h], four + r * width);
+    }
+}
+
+/* The same for half bytes: of 64 stored bytes the low halves are one step, the high halves the next. */
+CS_INLINE void add_run(const int rows, const int wide, int steps, const uint8_t *from, const int ask,
+                       const int8_t *four, ptrdiff_t width, cs_shorts sums[][2]) {
+    for (int step = 0; step < steps; step += 2, from += 128, four += 8) {
+        cs_bytes stored[2];
+#pragma GCC unroll 2
+        for (int h = 0; h < wide; h++) stored[h] = cs_load_bytes(from + 64 * h);
+        if (ask) ask_ahead(from);
+#pragma GCC unroll 2
+        for (int part = 0; part < 2; part++) {
+            cs_bytes weights[2];
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++) weights[h] = part ? cs_high_half(stored[h]) : cs_low_half(stored[h]);
+#pragma GCC unroll 12
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+                for (int h = 0; h < wide; h++)
+                    sums[r][h] = cs_dot_halves(sums[r][h], weights[h], four + 4 * part + r * width);
+        }
+    }
+}
+
+/* In runs whose products fit the smaller sums, where the machine has such. */
+CS_INLINE void add_halves(const int rows, const int wide, int steps, const uint8_t *from, const int ask,
+                          const int8_t *four, ptrdiff_t width, cs_ints sums[][2]) {
+#ifdef CS_DOT_SHORTS
+    for (; steps > 0; steps -= CS_DOT_SHORTS, from += 64 * CS_DOT_SHORTS, four += 4 * CS_DOT_SHORTS) {
+        cs_shorts shorts[CS_DOT_ROWS][2];
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++) shorts[r][h] = cs_no_shorts();
+        add_run(rows, wide, steps < CS_DOT_SHORTS ? steps : CS_DOT_SHORTS, from, ask, four, width, shorts);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int h = 0; h < wide; h++) sums[r][h] = cs_add_shorts(sums[r][h], shorts[r][h]);
+    }
+#else
+    add_run(rows, wide, steps, from, ask, four, width, sums);
+#endif
 }
 
 /* Totals of `rows` rows with one panel, from row `first` on. `rows` and `bits` are known when this is compiled, so
@@ -68,26 +127,12 @@ CS_INLINE void tile(const int rows, const int bits, const weights_t *w, const ui
 #pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) sums[r][h] = cs_start(zeros, x->sums[(first + r) * groups + g]);
             }
-            const cs_activation *four = x->bytes + first * width + g * w->group;
+            const ptrdiff_t place = first * width + g * w->group;
             const uint8_t *from = data + 64 * half;
-            for (int step = 0; step < steps; step += 8 / bits, from += 128, four += 32 / bits) {
-                cs_bytes stored[2];
-#pragma GCC unroll 2
-                for (int h = 0; h < wide; h++) stored[h] = cs_load_bytes(from + 64 * h);
-                if (half == 0) ask_ahead(from);
-#pragma GCC unroll 2
-                for (int part = 0; part < 8 / bits; part++) {
-                    cs_operand weights[2];
-#pragma GCC unroll 2
-                    for (int h = 0; h < wide; h++)
-                        weights[h] = bits == 8 ? cs_whole(stored[h]) : part ? cs_high(stored[h]) : cs_low(stored[h]);
-#pragma GCC unroll 12
-                    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-                        for (int h = 0; h < wide; h++)
-                            sums[r][h] = cs_dot(sums[r][h], weights[h], four + 4 * part + r * width);
-                }
-            }
+            if (bits == 8)
+                add_bytes(rows, wide, steps, from, half == 0, x->wide + place, width, sums);
+            else
+                add_halves(rows, wide, steps, from, half == 0, x->bytes + place, width, sums);
             cs_floats scales[2];
 #pragma GCC unroll 2
             for (int h = 0; h < wide; h++)
@@ -189,12 +234,11 @@ static void quantise_rows(void *context, ptrdiff_t begin, ptrdiff_t end, int wor
     const ptrdiff_t groups = job->groups, width = groups * job->group;
     (void)worker;
     for (ptrdiff_t r = begin; r < end; r++) {
-        cs_activation *row = job->inputs.bytes + r * width;
-        int8_t *bytes = (int8_t *)(row + width) - width;
+        int8_t *bytes = job->inputs.bytes + r * width;
         cs_quantise_row(job->x + r * job->x_row_bytes, job->x_format, job->columns, job->group, bytes,
                         job->inputs.scales + r * groups, job->inputs.sums + r * groups);
 #ifdef CS_DOT_WIDENED
-        cs_widen_activations(row, width);
+        if (job->inputs.wide) cs_widen_activations(bytes, width, job->inputs.wide + r * width);
 #endif
     }
 }
@@ -229,18 +273,33 @@ int cs_linears(const void *x, int x_format, ptrdiff_t rows, ptrdiff_t inputs, pt
     const ptrdiff_t groups = (inputs + group - 1) / group, width = groups * group;
     job_t job = {.x = x, .x_row_bytes = x_stride * cs_item_bytes(x_format), .rows = rows, .columns = inputs,
                  .groups = groups, .group = group, .x_format = x_format};
+    int whole = 0; /* whether a weight has whole bytes */
     for (int i = 0; i < count; i++) {
         job.parts[i] = part_of(&weights[i], ys[i], y_format, y_strides[i], groups);
         job.panels += job.parts[i].panels;
+#ifndef CS_DOT_SHORTS
         if (weights[i].bits == 4 && rows > UNPACK_ROWS) job.unpacked = (size_t)(width * PANEL);
+#endif
+        whole |= weights[i].bits == 8;
     }
     const size_t numbers = (size_t)(rows * groups), scratch = (size_t)threads * job.unpacked;
-    const size_t activations = sizeof(cs_activation) * (size_t)(rows * width);
-    char *memory = aligned_alloc(64, (scratch + 8 * numbers + activations + 63) / 64 * 64);
+    const size_t activations = (size_t)(rows * width);
+#ifdef CS_DOT_WIDENED
+    const size_t wide = whole ? sizeof(cs_activation) * activations : 0;
+#else
+    const size_t wide = 0;
+#endif
+    char *memory = aligned_alloc(64, (scratch + 8 * numbers + wide + activations + 63) / 64 * 64);
     if (!memory) return 1;
+    float *scales = (float *)(memory + scratch);
+    int32_t *sums = (int32_t *)(scales + numbers);
+    cs_activation *widened = (cs_activation *)(sums + numbers);
+    int8_t *bytes = (int8_t *)widened + wide;
     job.scratch = (uint8_t *)memory;
-    job.inputs = (inputs_t){(cs_activation *)(memory + scratch + 8 * numbers), (float *)(memory + scratch),
-                            (int32_t *)(memory + scratch) + numbers};
+    job.inputs = (inputs_t){bytes, wide ? widened : NULL, scales, sums};
+#ifndef CS_DOT_WIDENED
+    job.inputs.wide = bytes;
+#endif
     job.block = BLOCK_BYTES / (width * (ptrdiff_t)sizeof(cs_activation)) / CS_DOT_ROWS * CS_DOT_ROWS;
     job.block = job.block < LEAST_BLOCK ? LEAST_BLOCK : job.block;
     cs_run(quantise_rows, &job, rows, 8, threads);

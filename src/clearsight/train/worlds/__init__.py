@@ -10,6 +10,7 @@ from .calls import draw_calls
 from .charts import draw_charts
 from .clips import draw_clips
 from .documents import draw_documents
+from .live import draw_live
 from .pairs import draw_pairs
 from .sample import Sample, Split
 from .screens import draw_screens
@@ -38,6 +39,7 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "strips": draw_strips,
     "scripts": draw_scripts,
     "screens": draw_screens,
+    "live": draw_live,
 }
 
 # Where one picture can be asked several questions, which is worth more of a picture that was paid for.
