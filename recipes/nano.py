@@ -298,24 +298,8 @@ def stages() -> list[Stage]:
         decay=0.6,
         seed=18,
     )  # fmt: skip
-    # Which tool a wish is for hangs on all of its words, not on how it begins.
-    heed = replace(
-        watch,
-        name="heed",
-        mix=replace(
-            watch.mix,
-            weights={"line": 0.22, "documents": 0.1, "shapes": 0.16, "calls": 0.46, "live": 0.06},
-        ),
-        steps=40,
-        batch_size=32,
-        lr=5e-4,
-        warmup=3,
-        decay=1.0,
-        balance=0.0,
-        seed=19,
-    )
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes, watch, heed]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes, watch]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
@@ -328,7 +312,7 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
 
 # After such a stage the weights become a mean of its own and of an earlier stage's, of which they take this share: what
 # the stages between had cost comes back, and most of what they brought stays (docs/log.md).
-MEANS = {"wide": ("whole", 0.5), "watch": ("settle", 0.2)}
+MEANS = {"wide": ("whole", 0.5), "watch": ("settle", 0.4)}
 
 
 def mean_with(model: Qwen2VL, checkpoint: Path, share: float) -> None:
