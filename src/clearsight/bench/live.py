@@ -2,7 +2,8 @@
 goes on, against sending the clip again with every question.
 
 The stream is simulated: two frames for every second, handed over as fast as they are taken. Times are lower
-quartiles, as other work on the machine only adds; pair_cpu_ms is a mean, room-making included.
+quartiles, as other work on the machine only adds; pair_cpu_ms is a mean, room-making included. At the end the session
+and a young one take turns, for what the machine does at one minute and not at another says nothing about age.
 """
 
 from __future__ import annotations

@@ -116,8 +116,8 @@ class CountRequest(ChatRequest):
     model: Name | None = None  # type: ignore[assignment]  # there is but one to count for
 
 
-STRUCTURES = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
-_TEXTS = ("messages", "tools", "prompt", "input", "instructions", "response_format", "text", *STRUCTURES)
+_STRUCTURES = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+_TEXTS = ("messages", "tools", "prompt", "input", "instructions", "response_format", "text", *_STRUCTURES)
 _MEDIA = frozenset(("image_url", "video_url", "image", "video", "file_data"))
 
 
