@@ -129,3 +129,32 @@ def test_a_sequence_does_not_depend_on_those_beside_it() -> None:
     for rows, q_alone, *one in zip(together, q.split(lengths), lengths, contexts, tables, strict=True):
         alone = paged_attention(q_alone, keys, values, Layout(*([x] for x in one)))
         assert torch.equal(rows, alone)
+
+
+@native
+def test_a_row_does_not_depend_on_what_it_may_not_see() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 150, 2, 80).bfloat16()
+    before = packed_attention(q, k, v, [150], causal=True)
+    k[100:] *= 50
+    v[100:] *= 1000
+    after = packed_attention(q, k, v, [150], causal=True)
+    assert torch.equal(before[:100], after[:100])
+    assert not torch.equal(before[100:], after[100:])
+
+
+@native
+@pytest.mark.parametrize("channels", [80, 128])
+def test_keys_with_a_great_bias_and_values_of_all_sizes(channels: int) -> None:
+    """As in real models: a channel of the keys far above the others, a first key that takes much weight and says
+    nothing, values whose sizes differ by orders of magnitude."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 300, 2, channels)
+    k[..., 3] += 60
+    k[0] += 2 * q.mean(0)
+    v = v * torch.exp2(torch.randint(-12, 6, (300, 1, 1)))
+    v[0] = 0
+    q, k, v = (x.bfloat16() for x in (q, k, v))
+    expected = attention_reference(q.float(), k.float(), v.float(), [300], causal=False)
+    found = packed_attention(q, k, v, [300], causal=False).float()
+    assert (found - expected).norm() < 4e-3 * expected.norm()

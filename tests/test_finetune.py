@@ -237,6 +237,16 @@ def test_only_the_wanted_parts_learn() -> None:
         assert any(name.startswith("visual.blocks") for name in names) == vision
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_frozen_weights_are_of_the_format_that_is_multiplied(precision: str, dtype: torch.dtype) -> None:
+    """In bfloat16 on a processor that only emulates it, an adapter learned at a fifteenth of the speed."""
+    model = random_model(TINY, dtype=torch.bfloat16)
+    attach(model, Lora(rank=2, alpha=4))
+    set_trainable(model, stage(lora=Lora(rank=2, alpha=4), precision=precision))
+    found = {learns: {p.dtype for p in model.parameters() if p.requires_grad == learns} for learns in (True, False)}
+    assert found == {True: {torch.float32}, False: {dtype}}
+
+
 def stage(**changes) -> Stage:
     settings = {"name": "s", "mix": Corpus(files=("none",)), "steps": 4, "optimizer": "adamw", "lr": 1e-2, "warmup": 0}
     return Stage(**{**settings, "log_every": 1, **changes})

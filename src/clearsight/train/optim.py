@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from clearsight.model.precision import has_bfloat16
+from clearsight.model.precision import has_bfloat16, product_dtype
 from clearsight.train.muon import Float32Muon
 from clearsight.train.stage import Stage
 
@@ -26,12 +26,13 @@ def set_trainable(model: nn.Module, stage: Stage) -> None:
     """Freeze the parts whose rate is 0 and, with LoRA, all weights that are not its own.
 
     What learns is float32 from here on: small steps would be lost in less. Without LoRA everything is, so that frozen
-    and learning parts fit each other.
+    and learning parts fit each other. With it, frozen weights stay as they are if products are made in their format.
     """
     for name, parameter in model.named_parameters():
         chosen = stage.lora is None or name.endswith((".lora_A", ".lora_B"))
         parameter.requires_grad_(chosen and getattr(stage.rates, part_of(name)) > 0)
-        if chosen and parameter.dtype != torch.float32:
+        device = torch.device("cpu") if parameter.is_meta else parameter.device  # meta: a plan for this machine
+        if chosen or product_dtype(stage.precision, device) == torch.float32:
             parameter.data = parameter.data.float()
 
 

@@ -1,6 +1,6 @@
 /* Attention over bf16 with float32 sums: packed segments, prefill over a cache and decoding are one algorithm over
  * "sequences" whose keys lie in one run of rows or in the blocks of a pool. The inner loops are there for AVX-512 BF16
- * (attention_bf16.h) and for AVX2 (attention_float.h).
+ * (attention_bf16.h) and for AVX2 (attention_short.h).
  *
  * The query heads of one kv head stand together as rows of a product, (token, head in group), ordered by token. A tile
  * of rows walks over the keys in steps of STEP: scores, softmax against a running maximum, sum of values. The running
@@ -15,12 +15,15 @@
 
 #include "attention_pack.h"
 
+/* Repacked keys and values of one step: two equal halves. */
+static ptrdiff_t step_items(const shape_t *shape) { return 2 * STEP * (shape->channels + BESIDE); }
+
 static void load_rows(tile_t *tile, const shape_t *shape, const sequence_t *sequence, const task_t *task) {
     int group = shape->heads / shape->kv_heads, channels = shape->channels;
     for (int r = 0; r < task->rows; r++) {
         int token = (task->row + r) / group, head = task->kv_head * group + (task->row + r) % group;
-        load_query(sequence->q + token * shape->q.token + head * shape->q.head, channels,
-                   tile->q + (int64_t)r * channels);
+        tile->units[r] = load_query(sequence->q + token * shape->q.token + head * shape->q.head, channels,
+                                    tile->q + (int64_t)r * channels);
         tile->limit[r] = shape->causal ? sequence->context - sequence->length + token + 1 : sequence->context;
         tile->maximum[r] = NOTHING_SEEN;
         tile->bound[r] = -INFINITY;
@@ -56,8 +59,8 @@ static void run_task(tile_t *tile, const shape_t *shape, const sequence_t *seque
         int keys = stop - key < STEP ? stop - key : STEP;
         const item_t *k = tile->k, *v = tile->v;
         if (task->packed) {
-            k = task->packed + (int64_t)key * 2 * channels;
-            v = k + STEP * channels;
+            k = task->packed + key / STEP * step_items(shape);
+            v = k + step_items(shape) / 2;
         } else {
             int next = key + STEP;
             if (next < stop)
@@ -97,7 +100,7 @@ static int parts_of(const shape_t *shape, const sequence_t *sequence) {
 
 static int64_t packed_size(const shape_t *shape, const sequence_t *sequence) {
     if (rows_of(shape, sequence) <= ROWS) return 0;
-    return (int64_t)(sequence->context + STEP - 1) / STEP * STEP * 2 * shape->channels;
+    return (sequence->context + STEP - 1) / STEP * step_items(shape);
 }
 
 /* Tasks of the heads of one wave. The longest come first where rows differ in how much they see. */
@@ -154,18 +157,16 @@ typedef struct {
     tile_t *tiles; /* one for each worker */
 } wave_t;
 
-static ptrdiff_t step_elements(const shape_t *shape) { return 2 * STEP * shape->channels; }
-
 /* Repacks steps begin..end-1 of all the heads that need it. */
 static void pack_steps(void *context, ptrdiff_t begin, ptrdiff_t end, int worker) {
     const wave_t *wave = context;
-    const ptrdiff_t size = step_elements(wave->shape);
+    const ptrdiff_t size = step_items(wave->shape);
     (void)worker;
     for (ptrdiff_t i = begin; i < end; i++) {
         int h = wave->count - 1;
         while (wave->heads[h].packed < 0 || wave->heads[h].packed > i * size) h--;
         const sequence_t *sequence = &wave->sequences[wave->heads[h].sequence];
-        int key = (int)((i * size - wave->heads[h].packed) / (2 * wave->shape->channels));
+        int key = (int)((i * size - wave->heads[h].packed) / size) * STEP;
         int keys = sequence->context - key < STEP ? sequence->context - key : STEP;
         item_t *to = wave->packed + i * size;
         pack(wave->shape, sequence, wave->heads[h].kv_head, key, keys, to, to + size / 2);
@@ -203,7 +204,7 @@ static int run_wave(wave_t *wave, int64_t elements, int threads) {
     float *partial = aligned(sizeof(float) * (size_t)partials);
     int failed = !wave->tasks || !wave->packed || !partial;
     if (!failed) {
-        cs_run(pack_steps, wave, elements / step_elements(wave->shape), 4, threads);
+        cs_run(pack_steps, wave, elements / step_items(wave->shape), 4, threads);
         int number =
             plan(wave->shape, wave->sequences, wave->heads, wave->count, wave->packed, partial, wave->tasks);
         cs_run(run_tasks, wave, number, 1, threads);

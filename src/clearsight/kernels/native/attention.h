@@ -9,11 +9,11 @@
 #define CS_ATTENTION_BF16 1
 typedef uint16_t item_t;
 #elif defined(__AVX2__) && defined(__FMA__)
-#define CS_ATTENTION_FLOAT 1
-typedef float item_t;
+#define CS_ATTENTION_SHORT 1
+typedef int16_t item_t;
 #endif
 
-#if defined(CS_ATTENTION_BF16) || defined(CS_ATTENTION_FLOAT)
+#if defined(CS_ATTENTION_BF16) || defined(CS_ATTENTION_SHORT)
 #define CS_ATTENTION 1
 
 enum {
@@ -24,6 +24,12 @@ enum {
     MAX_CHANNELS = 256,
     SLACK = 8,
     SCRATCH = 16 << 20, /* bytes of repacked keys and values held at once */
+#ifdef CS_ATTENTION_SHORT
+    BESIDE = 4, /* items that stand beside each key, and beside each value: what it was scaled by */
+#else
+    BESIDE = 0,
+#endif
+    MAX_ITEMS = STEP * (MAX_CHANNELS + BESIDE),
 };
 #define NOTHING_SEEN (-1e30f)
 #define ALIGNED __attribute__((aligned(64)))
@@ -59,8 +65,10 @@ typedef struct {
 typedef struct {
     ALIGNED float out[ROWS * MAX_CHANNELS];
     ALIGNED float sums[ROWS][16];
-    ALIGNED item_t weights[GROUP * STEP], k[STEP * MAX_CHANNELS], v[STEP * MAX_CHANNELS], q[ROWS * MAX_CHANNELS];
+    ALIGNED item_t weights[GROUP * STEP], k[MAX_ITEMS], v[MAX_ITEMS], q[ROWS * MAX_CHANNELS];
     float maximum[ROWS], bound[ROWS];
+    float units[ROWS];   /* what a query was scaled by */
+    float shares[GROUP]; /* what a step's sums of values are to be scaled by */
     int limit[ROWS]; /* the first key a row may not see */
 } tile_t;
 

@@ -9,7 +9,11 @@ CS_INLINE __mmask16 lanes_below(int count) {
     return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
 }
 
-CS_INLINE void load_query(const uint16_t *from, int channels, uint16_t *to) { memcpy(to, from, 2 * channels); }
+/* A query; returns what it was scaled by: it was not. */
+CS_INLINE float load_query(const uint16_t *from, int channels, uint16_t *to) {
+    memcpy(to, from, 2 * channels);
+    return 1.0f;
+}
 
 CS_INLINE float total(const float sums[16]) { return _mm512_reduce_add_ps(_mm512_load_ps(sums)); }
 
@@ -102,7 +106,8 @@ CS_INLINE __m512 power_of_two(__m512 t) {
 
 /* Scores of MR rows against STEP keys and their softmax weights, as bf16 rows of STEP. */
 CS_INLINE void weigh(const int MR, const int masked, tile_t *tile, int row, int key, int channels, float scale,
-                     const uint16_t *packed) {
+                     const uint16_t *packed, const uint16_t *values) {
+    (void)values;
     __m512 scores[GROUP][4];
     const uint16_t *q = tile->q + (int64_t)row * channels;
 #pragma GCC unroll 6
@@ -179,8 +184,9 @@ CS_INLINE void add_values(const int MR, const int NV, const uint16_t *weights, c
 }
 
 /* Adds MR rows of weights times the values. */
-CS_INLINE void add_channels(const int MR, const uint16_t *weights, const uint16_t *v, float *out, int channels,
-                            int keys) {
+CS_INLINE void add_channels(const int MR, tile_t *tile, int row, const uint16_t *v, int channels, int keys) {
+    const uint16_t *weights = tile->weights;
+    float *out = tile->out + (int64_t)row * channels;
     int vectors = channels / 16;
     if (MR <= 5 && vectors == 5) {
         add_values(MR, 5, weights, v, out, channels, keys);

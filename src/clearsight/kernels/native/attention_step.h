@@ -7,7 +7,7 @@
 #ifdef CS_ATTENTION_BF16
 #include "attention_bf16.h"
 #else
-#include "attention_float.h"
+#include "attention_short.h"
 #endif
 
 /* MR rows over the keys [key, key + keys), keys <= STEP. */
@@ -16,11 +16,11 @@ CS_INLINE void step_rows(const int MR, tile_t *tile, int row, int key, int keys,
     int limit = tile->limit[row + MR - 1]; /* rows are ordered by token: the last sees most */
     if (limit <= key) return;
     if (tile->limit[row] >= key + STEP)
-        weigh(MR, 0, tile, row, key, channels, scale, k);
+        weigh(MR, 0, tile, row, key, channels, scale, k, v);
     else
-        weigh(MR, 1, tile, row, key, channels, scale, k);
+        weigh(MR, 1, tile, row, key, channels, scale, k, v);
     if (limit - key < keys) keys = limit - key;
-    add_channels(MR, tile->weights, v, tile->out + (int64_t)row * channels, channels, keys);
+    add_channels(MR, tile, row, v, channels, keys);
 }
 
 #define STEP_ROWS(MR)                                                                                             \
