@@ -78,5 +78,9 @@ class Game(gymnasium.Env[Observation, int]):
         """The action of a player who knows the game."""
         raise NotImplementedError
 
+    def thought(self) -> str:
+        """What such a player sees in the picture, and what follows from it, before it acts."""
+        raise NotImplementedError
+
     def _info(self, success: bool, note: str) -> dict[str, Any]:
         return {"success": success, "note": note, "actions": self.sensible()}

@@ -30,6 +30,9 @@ class NumberLine(Game):
     def best(self) -> str:
         return "+1" if self.current < self.target else "-1"
 
+    def thought(self) -> str:
+        return f"Target {self.target}, current {self.current}."
+
 
 class Blackjack(Game):
     """Beat the dealer, who draws up to 17, without going above 21. A draw is no success."""
@@ -67,6 +70,11 @@ class Blackjack(Game):
         if value >= 17 or (value >= 13 and 2 <= shown <= 6) or (value == 12 and 4 <= shown <= 6):
             return "Stand"
         return "Hit"
+
+    def thought(self) -> str:
+        value, soft = hand_value(self.player)
+        mine = " ".join(card.name for card in self.player)
+        return f"Dealer {self.dealer[0].name}, me {mine}: {'soft ' if soft else ''}{value}."
 
     def _end(self) -> tuple[bool, str]:
         self.shown = True
@@ -134,6 +142,11 @@ class _Formula(Game):
         assert self.solution is not None
         rest = [*self.solution, "="]
         return rest[len(self.written)] if self.written == rest[: len(self.written)] else "="
+
+    def thought(self) -> str:
+        assert self.solution is not None
+        cards, written = (" ".join(items) for items in ((card.name for card in self.hand), self.written))
+        return f"Cards {cards}: {' '.join(self.solution)} = {self.target}. Written: {written or 'nothing'}."
 
 
 class EZPoint(_Formula):

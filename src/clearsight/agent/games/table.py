@@ -90,13 +90,13 @@ def success_rate(name: str, player: Player, seeds: Sequence[int], **options: Any
 
 
 class Expert:
-    """Plays as one who knows the game."""
+    """Says what it sees, then plays as one who knows the game."""
 
     def __init__(self, game: Game, seed: int) -> None:
         self._game = game
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Said:
-        return _play(self._game.best())
+        return _play(self._game.best(), self._game.thought())
 
 
 class Random:
@@ -109,5 +109,5 @@ class Random:
         return _play(self._rng.choice(self._game.sensible() if self._allowed else self._game.actions))
 
 
-def _play(action: str) -> Said:
-    return Said("", (ToolCall(action, "{}", "call"),), finish_reason="tool_calls")
+def _play(action: str, thought: str = "") -> Said:
+    return Said(thought, (ToolCall(action, "{}", "call"),), finish_reason="tool_calls")
