@@ -74,7 +74,7 @@ def shop_success(tasks: Tasks, count: int, policy: Callable[..., Any], **options
 
 def game_success(vlm: VLM, games: int, adapter: str | None) -> dict[str, dict[str, float]]:
     """Success rates by game and player; adapter: of the model, which does not play without one."""
-    options = {"sampling": SamplingParams(max_tokens=32), "adapter": adapter}
+    options = {"sampling": SamplingParams(max_tokens=96), "adapter": adapter}
     players: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {"expert": (Expert, {}), "chance": (Random, {})}
     if adapter:
         players[f"{vlm.name} with its adapter"] = (lambda game, seed: vlm, options)

@@ -1,7 +1,7 @@
-"""Watch a policy work in the demo shop: `python examples/agent_demo.py --policy oracle --tasks 4`.
+"""Watch nano play, then a policy at work in the demo shop: `python examples/agent_demo.py --policy oracle --tasks 4`.
 
-The oracle knows the way: it looks into the page, not at the picture, and is here to show what a run looks like. `nano`
-is the model in the box, which has not learned to act yet.
+nano, the model in the box, plays Number Line with the adapter that lies beside it. In the shop the oracle knows
+the way: it looks into the page, not at the picture, and is here to show what a run looks like; nano cannot shop.
 """
 
 from __future__ import annotations
@@ -10,17 +10,35 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from clearsight import VLM, SamplingParams
 from clearsight.agent import AgentLimits
+from clearsight.agent.events import Answered, Event
+from clearsight.agent.games import play_game
 from clearsight.agent.screen import Ended
 from clearsight.agent.screen.view import lines_of
 from clearsight.agent.shop import Chance, Oracle, Tasks, draw_task
+from clearsight.model.hub import resolve
 
 KINDS = ("search_add", "message", "remove", "buy", "language", "cheapest")
 ABOUT = {
     "oracle": "a script that knows the way and looks into the page; no model is at work here",
-    "nano": "the model in the box, looking at the pictures; it has not been trained to act",
+    "nano": "the model in the box, looking at the pictures; it has not been trained to shop",
     "chance": "random clicks, for comparison",
 }
+
+
+def play(vlm: VLM, seed: int) -> None:
+    """A game of Number Line, which nano sees as a picture after every move."""
+    print(f"nano plays Number Line, game {seed}")
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Answered):
+            moves = ", ".join(call.name for call in event.calls) or "(no move)"
+            print(f"{event.step:>3}  {event.text.strip()} -> {moves}  [{event.seconds:.1f} s]", flush=True)
+
+    options = {"sampling": SamplingParams(max_tokens=96), "adapter": "games"}
+    won = play_game("number_line", lambda game, seed: vlm, seed, watch=watch, **options)
+    print(f"     {'the target is reached' if won else 'the target was not reached'}\n")
 
 
 def main() -> None:
@@ -32,10 +50,10 @@ def main() -> None:
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     args = parser.parse_args()
     options: dict[str, Any] = {}
+    vlm = VLM.load("nano", adapters={"games": resolve("nano") / "games"})
+    for seed in range(args.seed, args.seed + 2):
+        play(vlm, seed)
     if args.policy == "nano":
-        from clearsight import VLM, SamplingParams
-
-        vlm = VLM.load("nano")
         options = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
     policies = {
         "oracle": Oracle,

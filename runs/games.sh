@@ -9,4 +9,4 @@ OUT="${OUT:-runs/out/games}"
 export OMP_NUM_THREADS=1
 exec .venv/bin/torchrun --nproc-per-node "${PROCESSES:-2}" --no-python .venv/bin/clearsight train \
   --data "$OUT/games.jsonl" --model "${MODEL:-nano}" --out "$OUT" --lora 16 --lora-vision --lr 2e-3 \
-  --max-tokens 2560 --pack-tokens 2560 --warmup 10 --epochs 2 "$@"
+  --max-tokens 2560 --pack-tokens 2560 --warmup 10 --epochs 3 "$@"

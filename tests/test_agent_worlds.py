@@ -12,6 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from clearsight.agent import read_trajectory
+from clearsight.agent.events import Answered, Event
 from clearsight.agent.games import GAMES, Expert, Point24, Random, Table, play_game, success_rate
 from clearsight.agent.games.formula import solve, value_of
 from clearsight.agent.plain import plain_messages
@@ -34,6 +35,20 @@ def test_games_are_gymnasium_environments_and_seeds_repeat_them(name):
 def test_experts_win_what_can_be_won_and_chance_does_not(name, expert, chance):
     assert success_rate(name, Expert, range(15)) == expert
     assert success_rate(name, Random, range(15)) <= chance
+
+
+def test_an_expert_says_what_the_picture_shows():
+    game = GAMES["number_line"]()
+    game.reset(seed=4)
+    assert (str(game.target), str(game.current)) == tuple(re.findall(r"\d", game.thought()))
+    game = GAMES["blackjack"]()
+    game.reset(seed=4)
+    shown = [game.dealer[0].name, *(card.name for card in game.player)]
+    assert re.findall(r"10|[2-9AJQK]", game.thought().split(": ")[0].replace("Dealer", "")) == shown
+    game = GAMES["ezpoint"]()
+    game.reset(seed=4)
+    assert all(card.name in game.thought() for card in game.hand)
+    assert value_of(game.thought().split(": ")[1].split(" = ")[0].split()) == 12
 
 
 def test_blackjack_and_point24_are_played_to_their_end():
@@ -59,8 +74,10 @@ def test_a_formula_that_breaks_the_rules_fails():
 
 
 def test_a_table_shows_the_game_after_each_move(tmp_path):
-    assert play_game("number_line", Expert, 3, record=tmp_path / "game.jsonl")
+    seen: list[Event] = []
+    assert play_game("number_line", Expert, 3, record=tmp_path / "game.jsonl", watch=seen.append)
     trajectory = read_trajectory(tmp_path / "game.jsonl")
+    assert [event.calls[0].name for event in seen if isinstance(event, Answered)] == [c.name for c in trajectory.calls]
     assert {call.name for call in trajectory.calls} <= {"+1", "-1"}
     assert sum(turn.role == "tool" for turn in trajectory.messages) == len(trajectory.calls)
     assert plain_messages(trajectory.messages)[-1]["content"][-1]["type"] == "image_url"

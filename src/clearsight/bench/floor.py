@@ -1,7 +1,7 @@
 """The least time that a machine of given speed could take, from the model's shape alone.
 
-All large products on bytes, attention in the faster of bfloat16 and float32, and for each token of an answer its
-weights read once from memory.
+All large products on bytes, attention in the faster of bfloat16 and float32 (which attention in 16-bit whole numbers
+can undercut), and for each token of an answer its weights read once from memory.
 """
 
 from __future__ import annotations

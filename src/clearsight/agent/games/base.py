@@ -74,12 +74,16 @@ class Game(gymnasium.Env[Observation, int]):
         """Actions that the rules allow now."""
         return self.actions
 
+    def words(self) -> str:
+        """What the picture shows, in words."""
+        raise NotImplementedError
+
     def best(self) -> str:
         """The action of a player who knows the game."""
         raise NotImplementedError
 
     def thought(self) -> str:
-        """What such a player sees in the picture, and what follows from it, before it acts."""
+        """What such a player sees in the picture and what follows from it, ending with the action."""
         raise NotImplementedError
 
     def _info(self, success: bool, note: str) -> dict[str, Any]:

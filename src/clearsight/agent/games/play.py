@@ -30,8 +30,11 @@ class NumberLine(Game):
     def best(self) -> str:
         return "+1" if self.current < self.target else "-1"
 
+    def words(self) -> str:
+        return f"Target: {self.target}\nCurrent: {self.current}"
+
     def thought(self) -> str:
-        return f"Target {self.target}, current {self.current}."
+        return f"Target {self.target}, current {self.current}: {self.best()}."
 
 
 class Blackjack(Game):
@@ -71,16 +74,23 @@ class Blackjack(Game):
             return "Stand"
         return "Hit"
 
+    def words(self) -> str:
+        return f"Dealer: {self.dealer[0].name} ?\nYou: {_names(self.player)}"
+
     def thought(self) -> str:
         value, soft = hand_value(self.player)
-        mine = " ".join(card.name for card in self.player)
-        return f"Dealer {self.dealer[0].name}, me {mine}: {'soft ' if soft else ''}{value}."
+        seen = f"Dealer {self.dealer[0].name}, me {_names(self.player)}"
+        return f"{seen}: {'soft ' if soft else ''}{value}. {self.best()}."
 
     def _end(self) -> tuple[bool, str]:
         self.shown = True
         mine, theirs = hand_value(self.player)[0], hand_value(self.dealer)[0]
         won = mine <= 21 and (theirs > 21 or mine > theirs)
         return won, f"you have {mine}, the dealer {theirs}: {'won' if won else 'not won'}"
+
+
+def _names(cards: list[Card]) -> str:
+    return " ".join(card.name for card in cards)
 
 
 def hand_value(cards: list[Card]) -> tuple[int, bool]:
@@ -143,10 +153,13 @@ class _Formula(Game):
         rest = [*self.solution, "="]
         return rest[len(self.written)] if self.written == rest[: len(self.written)] else "="
 
+    def words(self) -> str:
+        return f"Cards: {_names(self.hand)}\nTarget: {self.target}\nFormula: {''.join(self.written) or '(nothing)'}"
+
     def thought(self) -> str:
         assert self.solution is not None
-        cards, written = (" ".join(items) for items in ((card.name for card in self.hand), self.written))
-        return f"Cards {cards}: {' '.join(self.solution)} = {self.target}. Written: {written or 'nothing'}."
+        plan, written = " ".join(self.solution), " ".join(self.written) or "nothing"
+        return f"Cards {_names(self.hand)}: {plan} = {self.target}. Written: {written}. Next: {self.best()}."
 
 
 class EZPoint(_Formula):

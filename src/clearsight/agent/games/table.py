@@ -12,6 +12,7 @@ from PIL import Image
 
 from clearsight.agent.agent import Agent
 from clearsight.agent.chat import Chat, Said
+from clearsight.agent.events import Event
 from clearsight.agent.games.base import Game
 from clearsight.agent.games.play import GAMES
 from clearsight.agent.limits import AgentLimits
@@ -71,13 +72,22 @@ class Table:
         return Result((Text(" ".join(filter(None, said)) + "\n" if any(said) else ""), Picture(self.picture)))
 
 
-def play_game(name: str, player: Player, seed: int, *, record: str | Path | None = None, **options: Any) -> bool:
-    """One game to its end; whether it was a success."""
+def play_game(
+    name: str,
+    player: Player,
+    seed: int,
+    *,
+    record: str | Path | None = None,
+    watch: Callable[[Event], object] = lambda event: None,
+    **options: Any,
+) -> bool:
+    """One game to its end; whether it was a success. watch: told of every event."""
     table = Table(GAMES[name](), seed)
     limits = AgentLimits(steps=table.game.longest + 1, repeats=100)
     agent = Agent(player(table.game, seed), [table], limits=limits, **options)
     run = agent.run(f"{table.game.rules} Play one action at a time.", [table.picture], record=record)
-    for _ in run:
+    for event in run:
+        watch(event)
         if table.over:
             break
     run.close()  # type: ignore[attr-defined]
