@@ -97,6 +97,29 @@ def test_json_is_taken_and_other_text_is_not(vocabulary):
     assert not accepts(tokenizer, known.json_object(), "[1]")
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    options=st.lists(
+        st.text(st.sampled_from("ab1+-/#( '\"\\.é"), min_size=1, max_size=5), min_size=2, max_size=4, unique=True
+    ),
+    name=st.sampled_from(list(VOCABULARIES)),
+)
+def test_every_option_may_be_written_as_the_model_spells_it(options, name):
+    """What all options begin with is known before what tells them apart, and may be cut into tokens otherwise."""
+    tokenizer, known = VOCABULARIES[name]
+    schema = {**SCHEMA, "properties": {"x": {"enum": options}}}
+    for option in options:
+        assert accepts(tokenizer, known.json_schema(schema), json.dumps({"x": option}, ensure_ascii=False))
+
+
+def test_tools_named_by_signs_can_be_told_apart(vocabulary):
+    tokenizer, known = vocabulary
+    tools = {name: {"type": "object", "properties": {}, "additionalProperties": False} for name in ("+1", "-1", "Hit")}
+    for name in tools:
+        constraint = known.tool_calls(tools, forced=True, several=False, form=FORMS["hermes"])
+        assert accepts(tokenizer, constraint, call_text(ToolCall(name, "{}"), "hermes"))
+
+
 def test_expressions_choices_and_grammars(vocabulary):
     tokenizer, known = vocabulary
     for text in ("17", "7", "170", "1x"):

@@ -6,6 +6,7 @@ The engine knows no tokenizer: a vocabulary is a list of byte strings.
 from __future__ import annotations
 
 import json
+import string
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 MAX_GRAMMAR_BYTES = 64 * 1024
 MAX_DEPTH = 32
 _KEPT = 64
+_UNSETTLED = 3  # tokens of a text known in advance whose spelling may still change with what follows it
 # With free white space a weak model can put line breaks between two tokens of JSON for ever.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _LIMITS = LLParserLimits(
@@ -63,6 +65,35 @@ class _Vocabulary:
         return self._encode(text)
 
 
+class _Starts:
+    """How else a short text may be spelled, depending on what follows it.
+
+    A space and a quotation mark are one token before a letter and may be two before a sign.
+    """
+
+    def __init__(self, tokens: Sequence[bytes], encode: Encode) -> None:
+        self._tokens, self._encode = tokens, encode
+        self._known: OrderedDict[tuple[int, ...], list[int]] = OrderedDict()
+
+    def __call__(self, spelled: Sequence[int]) -> list[int]:
+        """What else the model's own spelling may begin with, before some character, inside the text of `spelled`."""
+        key = tuple(spelled)
+        if key not in self._known:
+            self._known[key] = sorted(self._find(key))
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    def _find(self, spelled: tuple[int, ...]) -> set[int]:
+        whole = b"".join(self._tokens[token] for token in spelled)
+        try:
+            text = whole.decode()
+        except UnicodeDecodeError:
+            return set()
+        firsts = {self._encode(text + following)[0] for following in string.punctuation + "a0 \n"}
+        return {token for token in firsts - {spelled[0]} if whole.startswith(self._tokens[token])}
+
+
 class Grammars:
     """Compiles what answers must obey, once for each different text. May be shared by threads."""
 
@@ -75,6 +106,7 @@ class Grammars:
         padded = tokens + [b""] * (rows - len(tokens))
         vocabulary = TokenizerWrapper(_Vocabulary(padded, ends, special, encode))
         self._tokenizer = LLTokenizer(vocabulary, n_vocab=rows, eos_token=list(ends))
+        self._starts = _Starts(padded, encode)
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -142,14 +174,16 @@ class Grammars:
                 if len(self._compiled) > _KEPT:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(grammar)
-            return GrammarConstraint(matcher.deep_copy(), self._rows, self._ends)
+            return GrammarConstraint(matcher.deep_copy(), self._rows, self._ends, self._starts)
 
 
 class GrammarConstraint:
     """State of one answer (see `Constraint`)."""
 
-    def __init__(self, matcher: LLMatcher, rows: int, ends: Sequence[int]) -> None:
-        self._matcher = matcher
+    def __init__(
+        self, matcher: LLMatcher, rows: int, ends: Sequence[int], starts: Callable[[int], Sequence[int]]
+    ) -> None:
+        self._matcher, self._starts = matcher, starts
         self._rows = rows
         self._only_ends = torch.zeros(rows, dtype=torch.bool)
         self._only_ends[list(ends)] = True
@@ -159,7 +193,11 @@ class GrammarConstraint:
         if self._matcher.is_stopped():
             return self._only_ends
         mask = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[: self._rows] > 0
-        return mask if mask.any() else self._only_ends
+        found = int(mask.count_nonzero())
+        if found == 1 and 0 < len(forced := self._matcher.compute_ff_tokens()) <= _UNSETTLED:
+            # The library knows what comes next, but not what after it, which decides how the model would spell both.
+            mask[[token for token in self._starts(forced) if self._matcher.validate_tokens([token]) == 1]] = True
+        return mask if found else self._only_ends
 
     def advance(self, token: int) -> None:
         self._matcher.consume_token(token)
