@@ -180,9 +180,7 @@ class Grammars:
 class GrammarConstraint:
     """State of one answer (see `Constraint`)."""
 
-    def __init__(
-        self, matcher: LLMatcher, rows: int, ends: Sequence[int], starts: Callable[[int], Sequence[int]]
-    ) -> None:
+    def __init__(self, matcher: LLMatcher, rows: int, ends: Sequence[int], starts: _Starts) -> None:
         self._matcher, self._starts = matcher, starts
         self._rows = rows
         self._only_ends = torch.zeros(rows, dtype=torch.bool)
