@@ -22,6 +22,7 @@ from clearsight.agent import AgentLimits, Chat
 from clearsight.agent.games import GAMES, Expert, Random, success_rate
 from clearsight.agent.shop import Chance, Oracle, Tasks, draw_tasks
 from clearsight.eval import wilson
+from clearsight.model.hub import resolve
 
 ACTIONS = ("Click", "Type", "Scroll", "Enter", "Done")
 
@@ -158,11 +159,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=46, help="shop tasks for each policy")
     parser.add_argument("--led", type=int, default=4, help="tasks through which the model is led, the longest")
     parser.add_argument("--games", type=int, default=100, help="games of each kind")
-    parser.add_argument("--adapter", type=Path, help="of a model that learned the games: runs/games.sh makes one")
+    parser.add_argument("--adapter", type=Path, help="of a model that learned the games (default: nano's own)")
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
-    vlm = VLM.load(args.model, adapters={"games": args.adapter} if args.adapter else {})
-    found = measure(vlm, args.tasks, args.led, args.games, "games" if args.adapter else None)
+    adapter = args.adapter or (resolve("nano") / "games" if args.model == "nano" else None)
+    vlm = VLM.load(args.model, adapters={"games": adapter} if adapter else {})
+    found = measure(vlm, args.tasks, args.led, args.games, "games" if adapter else None)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "agent.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (args.out / "agent.md").write_text(table(found), encoding="utf-8")

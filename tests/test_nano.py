@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from clearsight import VLM, SamplingParams
+from clearsight.agent.games import success_rate
 from clearsight.config import read_json
 from clearsight.eval import evaluate
 from clearsight.model.hub import resolve
@@ -65,3 +66,10 @@ def test_a_tool_is_called_with_what_the_picture_says(nano, monkeypatch):
     assert lines[0].split() == ["call:", "get_forecast(city='Austin',", "day='tomorrow')"]
     assert "Austin" in lines[2]
     assert str(tools.get_forecast("Austin", "tomorrow")["high"]) in lines[2]
+
+
+def test_nano_plays_number_line_with_the_adapter_beside_it():
+    """Chance wins about half of these games. One may fall the wrong way where products round differently."""
+    player = VLM.load("nano", adapters={"games": resolve("nano") / "games"})
+    options = {"sampling": SamplingParams(max_tokens=96), "adapter": "games"}
+    assert success_rate("number_line", lambda game, seed: player, range(15), **options) >= 14 / 15
