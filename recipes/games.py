@@ -1,6 +1,6 @@
 """Data for `clearsight train` of one who knows the games: `python recipes/games.py FOLDER`.
 
-FOLDER/rules.jsonl has many games in one conversation, told in words: what to do when is learned there, at a tenth of
+FOLDER/rules.jsonl has many games in one conversation, told in words: what to do when is learned there, at a third of
 the price. FOLDER/games.jsonl has games as they are played, in pictures. `runs/games.sh` makes an adapter of both for
 nano. Seeds below 10,000 are left for tests.
 """

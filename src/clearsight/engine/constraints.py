@@ -78,11 +78,12 @@ class _Starts:
     def __call__(self, spelled: Sequence[int]) -> list[int]:
         """What else the model's own spelling may begin with, before some character, inside the text of `spelled`."""
         key = tuple(spelled)
-        if key not in self._known:
-            self._known[key] = sorted(self._find(key))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = sorted(self._find(key))
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return self._known[key]
+        return found
 
     def _find(self, spelled: tuple[int, ...]) -> set[int]:
         whole = b"".join(self._tokens[token] for token in spelled)
