@@ -37,10 +37,10 @@ def test_experts_win_what_can_be_won_and_chance_does_not(name, expert, chance):
     assert success_rate(name, Random, range(15)) <= chance
 
 
-def test_an_expert_says_what_the_picture_shows():
+def test_an_expert_says_what_the_picture_shows_and_then_what_it_does():
     game = GAMES["number_line"]()
     game.reset(seed=4)
-    assert (str(game.target), str(game.current)) == tuple(re.findall(r"\d", game.thought()))
+    assert game.thought().split(":")[0] == f"Target {game.target}, current {game.current}"
     game = GAMES["blackjack"]()
     game.reset(seed=4)
     shown = [game.dealer[0].name, *(card.name for card in game.player)]
@@ -49,6 +49,9 @@ def test_an_expert_says_what_the_picture_shows():
     game.reset(seed=4)
     assert all(card.name in game.thought() for card in game.hand)
     assert value_of(game.thought().split(": ")[1].split(" = ")[0].split()) == 12
+    for game in (kind() for kind in GAMES.values()):
+        game.reset(seed=5)
+        assert game.thought().endswith(f" {game.best()}.")
 
 
 def test_blackjack_and_point24_are_played_to_their_end():
