@@ -1,5 +1,5 @@
 /* The walk's inner loops for AVX2, in 16-bit whole numbers, which it multiplies twice as fast as float32. Everything is
- * brought to 16 bits when it is repacked, finer than the bf16 it comes from:
+ * brought to 16 bits when it is repacked; what that changes is less than rounding the result to bf16:
  *
  * - A query or key counts in units of its own length / 46,000, so that (Cauchy and Schwarz) no sum of products leaves
  *   32 bits, whatever the channels.
