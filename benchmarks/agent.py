@@ -18,19 +18,20 @@ from statistics import mean
 from typing import Any
 
 from clearsight import VLM, SamplingParams
-from clearsight.agent import AgentLimits, Chat
+from clearsight.agent import Chat
 from clearsight.agent.games import GAMES, Expert, Random, success_rate
-from clearsight.agent.shop import Chance, Oracle, Tasks, draw_tasks
+from clearsight.agent.shop import ACTIONS, Chance, Oracle, Tasks, draw_task, draw_tasks
 from clearsight.eval import wilson
 from clearsight.model.hub import resolve
 
-ACTIONS = ("Click", "Type", "Scroll", "Enter", "Done")
+ABOUT = {"picture": "shown pictures", "elements": "told the elements"}
 
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one answer of the model cost. new: tokens of the prompt that no cache held."""
+    """What one answer of the model cost. observe: how it was shown the screens. new: tokens that no cache held."""
 
+    observe: str
     cache: bool
     step: int
     prompt: int
@@ -41,8 +42,9 @@ class StepCost:
 class Led:
     """Asks the model with the whole conversation, takes the time, and answers what the leader would."""
 
-    def __init__(self, vlm: VLM, leader: Chat, cache: bool, costs: list[StepCost]) -> None:
-        self._vlm, self._leader, self._cache, self._costs = vlm, leader, cache, costs
+    def __init__(self, vlm: VLM, leader: Chat, observe: str, cache: bool, costs: list[StepCost]) -> None:
+        self._vlm, self._leader, self._costs = vlm, leader, costs
+        self._observe, self._cache = observe, cache
         self._step = 0
 
     def chat(self, messages: Sequence[Any], **options: Any) -> Any:
@@ -54,7 +56,7 @@ class Led:
         seconds = time.perf_counter() - begin
         held = self._vlm.engine.stats().prefix_hit_tokens - before
         prompt = reply.usage.prompt_tokens
-        self._costs.append(StepCost(self._cache, self._step, prompt, prompt - held, seconds))
+        self._costs.append(StepCost(self._observe, self._cache, self._step, prompt, prompt - held, seconds))
         return self._leader.chat(messages, **options)
 
 
@@ -85,26 +87,36 @@ def game_success(vlm: VLM, games: int, adapter: str | None) -> dict[str, dict[st
     }
 
 
-def measure(vlm: VLM, count: int, led: int, games: int, adapter: str | None) -> dict[str, Any]:
-    nano = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
+def measure(vlm: VLM, adapters: Sequence[str], count: int, led: int, games: int) -> dict[str, Any]:
     costs: list[StepCost] = []
+    # What was learned is the shop in words; pictures are shown to the model itself.
+    taught = {"adapter": "shop"} if "shop" in adapters else {}
+    ways: dict[str, dict[str, Any]] = {"elements": taught, "picture": {}}
+    sampling = SamplingParams(max_tokens=160)
     with Tasks() as tasks:
         shop = {
             "script that knows the way": shop_success(tasks, count, Oracle),
             "chance": shop_success(tasks, count, lambda browser, task: Chance(task.seed)),
-            vlm.name: shop_success(tasks, count, lambda browser, task: vlm, **nano),
         }
+        for observe, options in ways.items():
+            shop[f"{vlm.name}, {ABOUT[observe]}"] = shop_success(
+                tasks, count, lambda browser, task: vlm, observe=observe, sampling=sampling, **options
+            )
         longest = sorted(draw_tasks(46, "test"), key=lambda task: -len(task.way))[:led]
-        for cache, task in itertools.product((True, False), longest):
-            fresh = next(t for t in draw_tasks(46, "test") if (t.name, t.seed) == (task.name, task.seed))
-            tasks.attempt(fresh, lambda browser, t, on=cache: Led(vlm, Oracle(browser, t), on, costs), actions=ACTIONS)
-    played = game_success(vlm, games, adapter)
+        for observe, cache, task in itertools.product(ABOUT, (True, False), longest):
+            fresh = draw_task(task.name, task.seed, "test")
+
+            def led_by(browser: Any, task: Any, observe: str = observe, cache: bool = cache) -> Led:
+                return Led(vlm, Oracle(browser, task), observe, cache, costs)
+
+            tasks.attempt(fresh, led_by, actions=ACTIONS, observe=observe)
+    played = game_success(vlm, games, "games" if "games" in adapters else None)
     return {"model": vlm.name, "shop": shop, "games": played, "costs": [asdict(cost) for cost in costs]}
 
 
-def per_step(costs: Sequence[dict[str, Any]], cache: bool) -> dict[str, float]:
+def per_step(costs: Sequence[dict[str, Any]], observe: str, cache: bool) -> dict[str, float]:
     """Means over the steps after the first, which pays for the tools' description in either case."""
-    later = [cost for cost in costs if cost["cache"] == cache and cost["step"] > 1]
+    later = [c for c in costs if (c["observe"], c["cache"]) == (observe, cache) and c["step"] > 1]
     return {name: mean(cost[name] for cost in later) for name in ("prompt", "new", "seconds")}
 
 
@@ -121,9 +133,9 @@ def table(found: dict[str, Any]) -> str:
         f"| {found['model']} led through tasks | prompt tokens | of them new | seconds a step |",
         "|---|---|---|---|",
     ]
-    for cache in (True, False):
-        row = per_step(found["costs"], cache)
-        name = f"prefix cache {'on' if cache else 'off'}"
+    for observe, cache in itertools.product(ABOUT, (True, False)):
+        row = per_step(found["costs"], observe, cache)
+        name = f"{ABOUT[observe]}, prefix cache {'on' if cache else 'off'}"
         lines.append(f"| {name} | {row['prompt']:.0f} | {row['new']:.0f} | {row['seconds']:.2f} |")
     players = list(next(iter(found["games"].values())))
     lines += ["", f"| game | {' | '.join(players)} |", "|---" * (1 + len(players)) + "|"]
@@ -141,7 +153,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for cache, colour in ((True, "#1a56db"), (False, "#be123c")):
-        costs = [cost for cost in found["costs"] if cost["cache"] == cache]
+        costs = [cost for cost in found["costs"] if (cost["observe"], cost["cache"]) == ("picture", cache)]
         steps = sorted({cost["step"] for cost in costs})
         for axis, name in zip(axes, ("new", "seconds"), strict=True):
             means = [mean(cost[name] for cost in costs if cost["step"] == step) for step in steps]
@@ -159,18 +171,19 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=46, help="shop tasks for each policy")
     parser.add_argument("--led", type=int, default=4, help="tasks through which the model is led, the longest")
     parser.add_argument("--games", type=int, default=100, help="games of each kind")
-    parser.add_argument("--adapter", type=Path, help="of a model that learned the games (default: nano's own)")
+    parser.add_argument("--adapter", action="append", type=Path, default=[],
+                        help="in a folder named shop or games, what it learned (default: nano's own)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
-    adapter = args.adapter or (resolve("nano") / "games" if args.model == "nano" else None)
-    vlm = VLM.load(args.model, adapters={"games": adapter} if adapter else {})
-    found = measure(vlm, args.tasks, args.led, args.games, "games" if adapter else None)
+    own = [resolve("nano") / name for name in ("games", "shop")] if args.model == "nano" else []
+    adapters = {folder.name: folder for folder in args.adapter or own}
+    vlm = VLM.load(args.model, adapters=adapters)
+    found = measure(vlm, list(adapters), args.tasks, args.led, args.games)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "agent.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (args.out / "agent.md").write_text(table(found), encoding="utf-8")
     plot(found, args.out / "agent.png")
     print(table(found))
-    print(json.dumps({name: per_step(found["costs"], name == "on") for name in ("on", "off")}))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,12 @@ class Phone:
 
         nodes = ""
         if self.app == "com.example.notes":
-            nodes = "".join(node(label, box, "Button") for label, box in self.buttons.items())
-            nodes += node(self.text, self.field, "EditText", f'focused="{str(self.focused).lower()}"')
+            pressed = 'clickable="true"'
+            nodes = "".join(node(label, box, "Button", pressed) for label, box in self.buttons.items())
+            nodes += node(self.text, self.field, "EditText", f'hint="Note" focused="{str(self.focused).lower()}"')
+            nodes += node("Notes", (0, 20, 360, 60), "TextView")
+            nodes += node("Wifi", (20, 400, 340, 440), "Switch", 'checkable="true" checked="true"')
+            nodes += node("1234", (20, 450, 340, 490), "EditText", 'password="true" content-desc="PIN"')
         tree = f'<hierarchy><node text="" class="x" bounds="[0,0][360,640]">{nodes}</node></hierarchy>'
         return f"<?xml version='1.0' encoding='UTF-8'?>{tree}UI hierchary dumped to: /dev/tty\n"
 

@@ -11,6 +11,7 @@ from adb_server import AdbServer
 from clearsight.agent import Said
 from clearsight.agent.screen import Action, Guard, Operator, ScreenGone, Secrets
 from clearsight.agent.screen.android import Android
+from clearsight.agent.screen.listing import listed
 from clearsight.messages import ToolCall
 
 
@@ -87,6 +88,20 @@ def test_targets_are_read_from_the_accessibility_tree(device):
     assert device.target(Action("Click", point=(500, 350))).label == "Delete all"
     assert device.target(Action("Click", point=(500, 510))).kind == "field"
     assert device.target(Action("Click", point=(500, 950))).label == ""
+
+
+def test_a_screen_in_words(device, phone):
+    device.observe()
+    phone.text = "milk"
+    assert listed(device.elements()).splitlines() == [
+        *('"Open bank" (500, 203)', '"Delete all" (500, 359)', '"Note" = "milk" (500, 516)', '"Notes"'),
+        *('"Wifi" = "on" (500, 656)', '"PIN" = "***" (500, 734)'),
+    ]
+    for element in device.elements():
+        if element.point:
+            assert device.target(Action("Click", point=element.point)).label in (element.label, phone.text, "1234")
+    phone.app = "com.android.launcher"
+    assert not device.elements()
 
 
 def test_typing_is_verified_and_needs_a_focus(device):

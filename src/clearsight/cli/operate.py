@@ -39,6 +39,8 @@ def add_operate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=30, metavar="N", help="most actions (default: 30)")
     parser.add_argument("--seconds", type=float, default=600, metavar="N", help="longest run (default: 600)")
     parser.add_argument("--size", default="1008x756", metavar="WxH", help="of the browser's page (default: 1008x756)")
+    parser.add_argument("--observe", choices=("picture", "elements", "both"), default="picture",
+                        help="show the model a picture, the elements in words, or both (default: picture)")  # fmt: skip
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     parser.add_argument("--tool-format", choices=("hermes", "function"), default="hermes",
                         help="how a model loaded here writes its actions (default: hermes)")  # fmt: skip
@@ -64,7 +66,7 @@ def operate(args: argparse.Namespace) -> int:
         # The screen first: it fails sooner than a model loads.
         screen = _open_screen(args, stack)
         chat, options = open_chat(args)
-        more = {"guard": guard, "secrets": secrets, "limits": limits, "dry_run": args.dry_run}
+        more = {"guard": guard, "observe": args.observe, "secrets": secrets, "limits": limits, "dry_run": args.dry_run}
         operator = Operator(chat, screen, record=args.record, **more, **options)
         reason = ""
         for event in operator.run(args.task):

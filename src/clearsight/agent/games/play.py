@@ -78,9 +78,10 @@ class Blackjack(Game):
         return f"Dealer: {self.dealer[0].name} ?\nYou: {_names(self.player)}"
 
     def thought(self) -> str:
-        value, soft = hand_value(self.player)
-        seen = f"Dealer {self.dealer[0].name}, me {_names(self.player)}"
-        return f"{seen}: {'soft ' if soft else ''}{value}. {self.best()}."
+        # The sum card by card: a small model adds two numbers at a time, not five.
+        sums = (hand_value(self.player[:count]) for count in range(1, len(self.player) + 1))
+        told = ", ".join(f"{'soft ' if soft else ''}{value}" for value, soft in sums)
+        return f"Dealer {self.dealer[0].name}, me {_names(self.player)}: {told}. {self.best()}."
 
     def _end(self) -> tuple[bool, str]:
         self.shown = True

@@ -2,7 +2,7 @@
 
 from clearsight.agent.screen.actions import Action, ActionError
 from clearsight.agent.screen.browser import Browser
-from clearsight.agent.screen.environment import Environment, Request, ScreenError, ScreenGone, State, Target
+from clearsight.agent.screen.environment import Element, Environment, Request, ScreenError, ScreenGone, State, Target
 from clearsight.agent.screen.guard import Guard
 from clearsight.agent.screen.operator import Ended, Operator, Step
 from clearsight.agent.screen.secrets import Secrets
@@ -11,6 +11,7 @@ __all__ = [
     "Action",
     "ActionError",
     "Browser",
+    "Element",
     "Ended",
     "Environment",
     "Guard",

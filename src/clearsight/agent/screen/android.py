@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
 from clearsight.agent.screen.actions import Action, Point, pixels
-from clearsight.agent.screen.environment import Request, ScreenError, ScreenGone, State, Target
+from clearsight.agent.screen.environment import Element, Request, ScreenError, ScreenGone, State, Target
 
 _KEYS = {
     "Tab": "TAB",
@@ -117,9 +117,27 @@ class Android:
             node = next((node for node in nodes if node.get("focused") == "true"), None)
         if node is None:
             return Target()
-        field = node.get("class", "").endswith("EditText")
+        field = _is_field(node)
         value = None if node.get("password") == "true" else node.get("text", "")
         return Target(kind="field" if field else "button", label=_label(node), value=value if field else None)
+
+    def elements(self) -> Sequence[Element]:
+        return [self._element(node) for node in self._nodes() if _label(node) or _is_field(node)]
+
+    def _element(self, node: Any) -> Element:
+        box, field = _box(node), _is_field(node)
+        label = str(node.get("content-desc") or node.get("hint") or "") if field else _label(node)
+        value = None
+        if field:
+            secret = node.get("password") == "true"
+            value = "***" if secret and node.get("text") else "" if secret else node.get("text", "")
+        elif node.get("checkable") == "true":
+            value = "on" if node.get("checked") == "true" else "off"
+        if not (field or node.get("clickable") == "true" or value is not None):
+            return Element(label)
+        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        x, y = (round(1000 * part / side) for part, side in zip(middle, self._size, strict=True))
+        return Element(label, value=value, point=(min(1000, max(0, x)), min(1000, max(0, y))))
 
     def state(self) -> State:
         return State(self.app())
@@ -227,6 +245,10 @@ def _box(node: Any) -> tuple[int, int, int, int]:
 
 def _holds(box: tuple[int, int, int, int], x: int, y: int) -> bool:
     return box[0] <= x < box[2] and box[1] <= y < box[3]
+
+
+def _is_field(node: Any) -> bool:
+    return str(node.get("class", "")).endswith("EditText")
 
 
 def _label(node: Any) -> str:

@@ -15,9 +15,9 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from clearsight.agent.screen.actions import Action, pixels
-from clearsight.agent.screen.environment import Request, ScreenError, ScreenGone, State, Target
+from clearsight.agent.screen.environment import Element, Request, ScreenError, ScreenGone, State, Target
 from clearsight.agent.screen.guard import quoted
-from clearsight.agent.screen.probe import FOCUS, TARGET, target_of
+from clearsight.agent.screen.probe import ELEMENTS, FOCUS, TARGET, elements_of, target_of
 from clearsight.agent.screen.watchdog import Watchdog
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -136,6 +136,16 @@ class Browser:
                 box, frame = inner.bounding_box(), inner.content_frame()
                 point = point and (point[0] - box["x"], point[1] - box["y"])
             return Target()
+
+    def elements(self) -> Sequence[Element]:
+        with self._answering():
+            found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
+            for frame in self._page.main_frame.child_frames:
+                box = frame.frame_element().bounding_box()
+                if box and box["width"] and box["height"]:
+                    with contextlib.suppress(Exception):  # a frame may go while it is looked at
+                        found += elements_of(frame.evaluate(ELEMENTS), self.size, (box["x"], box["y"]))
+            return found
 
     def state(self) -> State:
         with self._answering():

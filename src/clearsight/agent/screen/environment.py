@@ -8,7 +8,7 @@ from typing import Protocol
 
 from PIL.Image import Image as PillowImage
 
-from clearsight.agent.screen.actions import Action
+from clearsight.agent.screen.actions import Action, Point
 
 
 class ScreenError(RuntimeError):
@@ -34,6 +34,22 @@ class Target:
     submit: str = ""
     field: str = ""
     value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """Something on the screen, in words. All texts come from the screen: data, no more.
+
+    label: what it says or is called. leads: where a link or button leads, or sends its form. value: what a field holds.
+    point: its middle in thousandths of the screen, None if it is no link, button or field or not in sight; then `away`
+    says which way it lies ("above", "below"), if it can be acted on.
+    """
+
+    label: str
+    leads: str = ""
+    value: str | None = None
+    point: Point | None = None
+    away: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,9 @@ class Environment(Protocol):
 
     def observe(self) -> PillowImage:
         """The screen as an RGB picture, with secrets covered."""
+
+    def elements(self) -> Sequence[Element]:
+        """What is on the screen, in the order of reading; no secret field's value."""
 
     def act(self, action: Action) -> Sequence[str]:
         """Carry it out and let the screen settle. Returns what happened besides: dialogs, new tabs, downloads."""

@@ -11,6 +11,7 @@ from PIL.Image import Image as PillowImage
 from clearsight.agent.screen.actions import Action, ActionError, read_action
 from clearsight.agent.screen.environment import Environment, ScreenError, State, Target
 from clearsight.agent.screen.guard import Guard
+from clearsight.agent.screen.listing import listed, news
 from clearsight.agent.screen.outcome import Outcome, differs, judge
 from clearsight.agent.screen.secrets import Secrets
 from clearsight.messages import ToolCall
@@ -19,15 +20,21 @@ _AGAIN = Outcome(False, False, "this was tried here before and changed nothing; 
 
 
 class Hand:
-    """Acts on an environment and remembers what was in vain. picture: the screen as it was last seen."""
+    """Acts on an environment and remembers what was in vain. picture: the screen as it was last seen.
 
-    def __init__(self, environment: Environment, guard: Guard, secrets: Secrets, dry_run: bool) -> None:
+    told: whether the screen is wanted in words as well; then words has them, or what is new since the last action.
+    """
+
+    def __init__(
+        self, environment: Environment, guard: Guard, secrets: Secrets, dry_run: bool, told: bool = False
+    ) -> None:
         self._screen, self._guard, self._secrets, self._dry_run = environment, guard, secrets, dry_run
         self._tried: Counter[tuple[str, str]] = Counter()
         self._useless: set[tuple[str, str]] = set()
         environment.decide = guard.decide
         environment.hide(secrets.values)
-        self.picture = environment.observe()
+        self._told, self._listing, self.words = told, "", ""
+        self._look()
 
     @property
     def most_tried(self) -> tuple[str, int]:
@@ -70,23 +77,37 @@ class Hand:
             return Outcome(False, False, refusal)
         if self._dry_run:
             return Outcome(False, None, "not carried out (dry run)")
-        outcome = self._act(real, before, target)
+        outcome = self._act(action, real, before, target)
         if not outcome.changed and action.name != "Wait":
             self._useless.add(situation)
         return outcome
 
-    def _act(self, real: Action, before: State, target: Target) -> Outcome:
+    def _look(self) -> None:
+        self.picture = self._screen.observe()
+        if self._told:
+            before, self._listing = self._listing, listed(self._screen.elements(), self._secrets.hidden)
+            self.words = news(before, self._listing)
+
+    def _act(self, action: Action, real: Action, before: State, target: Target) -> Outcome:
         try:
             notes = list(self._screen.act(real))
         except ScreenError as error:
             notes = [str(error)]
-        old, self.picture = self.picture, self._screen.observe()
+        old = self.picture
+        self._look()
         looks = differs(old, self.picture, self._screen.still)
         # A typed text is looked for in the field that had the focus; all else is judged by the screen.
         after = self._screen.target(real) if real.name == "Type" else target
-        outcome = judge(real, looks, (before, self._screen.state()), target, after)
+        states = (before, self._screen.state())
+        outcome = judge(action, looks, states, self._without_secrets(target), self._without_secrets(after))
         held = any("held back" in note or "dismissed" in note for note in notes)
         return Outcome(outcome.changed, False if held else outcome.as_intended, "; ".join([outcome.text, *notes]))
+
+    def _without_secrets(self, target: Target) -> Target:
+        """Before its texts are cut: half a secret would not be known for one."""
+        hidden = self._secrets.hidden
+        value = None if target.value is None else hidden(target.value)
+        return replace(target, label=hidden(target.label), link=hidden(target.link), value=value)
 
 
 def _fingerprint(picture: PillowImage, state: State) -> str:

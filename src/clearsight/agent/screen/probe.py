@@ -4,7 +4,80 @@ from __future__ import annotations
 
 from typing import Any
 
-from clearsight.agent.screen.environment import Target
+from clearsight.agent.screen.actions import Point
+from clearsight.agent.screen.environment import Element, Target
+
+# A link, button or field in words, with its middle; what is half hidden, or has another on top, is out of sight.
+CONTROL = """e => {
+  const kind = (e.type || '').toLowerCase();
+  const button = e.tagName === 'BUTTON' || ['submit', 'button', 'image', 'reset'].includes(kind);
+  const field = !button && ['INPUT', 'SELECT', 'TEXTAREA'].includes(e.tagName);
+  const said = e.getAttribute('aria-label') || (field ? e.labels?.[0]?.innerText || e.placeholder || e.name
+    : e.innerText || (button && e.value)) || e.title || '';
+  const where = address => {
+    if (!URL.canParse(address, document.baseURI)) return '';
+    const url = new URL(address, document.baseURI);
+    return url.origin === location.origin ? url.pathname + url.search : url.href;
+  };
+  const sends = button && e.form && kind !== 'button' && kind !== 'reset';
+  const goal = e.tagName === 'A' ? e.href
+    : sends ? e.getAttribute('formaction') || e.form.getAttribute('action') || location.href : null;
+  const held = () => ['checkbox', 'radio'].includes(kind) ? (e.checked ? 'on' : 'off')
+    : kind === 'password' || e.hasAttribute('data-clearsight-secret') ? (e.value && '***')
+    : e.tagName === 'SELECT' ? e.selectedOptions[0]?.text || '' : e.value.slice(0, 2000);
+  const r = e.getBoundingClientRect(), x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
+  const top = document.elementFromPoint(x, y), margin = Math.min(6, r.height / 2);
+  const seen = y > margin && y < innerHeight - margin && top && (e === top || e.contains(top) || top.contains(e));
+  return {
+    label: said.slice(0, 2000),
+    leads: goal === null ? '' : where(goal),
+    value: field ? held() : null,
+    seen: Boolean(seen), down: y >= innerHeight / 2, x, y,
+  };
+}"""
+
+# What a page holds, in the order of its source: links, buttons and fields, and the text between them.
+ELEMENTS = (
+    """() => {
+  const controls = 'a[href], button, input, select, textarea, [role=button], [role=link], [onclick], summary';
+  const inWords = """
+    + CONTROL
+    + """;
+  const found = [];
+  let text = '';
+  const flush = () => {
+    const said = text.trim();
+    if (said) found.push({label: said.slice(0, 2000)});
+    text = '';
+  };
+  const control = e => {
+    flush();
+    if (e.type !== 'hidden' && !e.disabled) found.push(inWords(e));
+  };
+  const walk = node => {
+    for (const e of node.childNodes) {
+      if (e.nodeType === Node.TEXT_NODE) text += e.textContent.replace(/\\s+/g, ' ');
+      if (e.nodeType !== Node.ELEMENT_NODE || ['SCRIPT', 'STYLE', 'NOSCRIPT', 'TEMPLATE'].includes(e.tagName)) continue;
+      const style = getComputedStyle(e);
+      if (e.tagName === 'BR') text += ' ';
+      else if (style.display === 'none' || style.visibility === 'hidden') continue;
+      else if (e.matches(controls)) control(e);
+      else if (e.tagName === 'LABEL' && e.control) {
+        // Its text is the field's name.
+        if (e.contains(e.control)) control(e.control);
+      } else {
+        const inline = style.display.startsWith('inline') || style.display === 'contents';
+        if (!inline) flush();
+        walk(e.shadowRoot || e);
+        if (!inline) flush();
+      }
+    }
+  };
+  walk(document.body);
+  flush();
+  return found.slice(0, 200);
+}"""
+)
 
 # With a point: the element there; with null: the one that has the focus.
 TARGET = """point => {
@@ -62,3 +135,26 @@ def target_of(found: dict[str, Any] | None) -> Target:
         values["kind"] = str(found.get("tag") or "")[:40]
     value = found.get("value")
     return Target(**values, value=value[:4000] if isinstance(value, str) else None)
+
+
+def elements_of(found: Any, size: tuple[int, int], offset: tuple[float, float] = (0, 0)) -> list[Element]:
+    """What ELEMENTS answered, as elements of a screen of this width and height. offset: of the frame on the screen."""
+    return [_element(item, size, offset) for item in found or () if isinstance(item, dict)]
+
+
+def _element(item: dict[str, Any], size: tuple[int, int], offset: tuple[float, float]) -> Element:
+    label, leads, value = (str(item.get(name) or "")[:2000] for name in ("label", "leads", "value"))
+    held = value if isinstance(item.get("value"), str) else None
+    if "seen" not in item:
+        return Element(label)
+    point = _point((item.get("x"), item.get("y")), size, offset) if item["seen"] is True else None
+    away = "" if point else "below" if item.get("down") else "above"
+    return Element(label, leads, held, point, away)
+
+
+def _point(place: tuple[Any, Any], size: tuple[int, int], offset: tuple[float, float]) -> Point | None:
+    """In thousandths, None if that is no place on the screen."""
+    if not all(isinstance(part, (int, float)) and abs(part) < 1e6 for part in place):
+        return None
+    x, y = (round(1000 * (part + away) / side) for part, side, away in zip(place, size, offset, strict=True))
+    return (x, y) if 0 <= x <= 1000 and 0 <= y <= 1000 else None

@@ -8,20 +8,16 @@ from typing import Any
 from clearsight.agent.chat import Said
 from clearsight.agent.screen.actions import Action
 from clearsight.agent.screen.browser import Browser
+from clearsight.agent.screen.listing import line_of
+from clearsight.agent.screen.probe import CONTROL, elements_of
 from clearsight.agent.shop.tasks import Move, ShopTask
-from clearsight.messages import Message
+from clearsight.messages import Message, Text
 
-# Where something lies on the screen, in thousandths; null if it is not on the page.
-# With a margin, as what is half hidden is hard to see.
-_PLACE = """name => {
-  const e = document.querySelector(`[data-id="${name}"]`);
-  if (!e) return null;
-  const r = e.getBoundingClientRect(), w = innerWidth, h = innerHeight;
-  const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
-  const top = document.elementFromPoint(x, y);
-  const seen = y > 6 && y < h - 6 && top && (e === top || e.contains(top) || top.contains(e));
-  return {seen, down: y >= h / 2, point: [Math.round(1000 * x / w), Math.round(1000 * y / h)]};
-}"""
+# What the shop calls by this name, in words and with its place; null if it is not on the page.
+_FIND = f"""name => {{
+  const e = document.querySelector(`[data-id="${{name}}"]`);
+  return e && ({CONTROL})(e);
+}}"""
 
 
 class Oracle:
@@ -33,22 +29,23 @@ class Oracle:
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Said:
         if not self._pending:
-            return _said("Everything that was asked for is done.", Action("Done"))
+            return _said("All is done.", Action("Done"))
         move, action = self._pending[0]
         if action is None:
-            place = self._browser.page.evaluate(_PLACE, move.tap)
-            if place is None:
+            found = self._browser.page.evaluate(_FIND, move.tap)
+            if found is None:
                 return Said(f"I cannot find {move.what} here.")
-            if not place["seen"]:
-                direction = "down" if place["down"] else "up"
-                return _said(
-                    f"I do not see {move.what} yet, so I look further {direction}.",
-                    Action("Scroll", direction=direction),
-                )
-            x, y = place["point"]
-            action = Action("Click", point=(x, y))
+            (element,) = elements_of([found], self._browser.size)
+            # As the screen's words have it, where the screen is shown in words.
+            line = line_of(element)
+            what = line if _told(messages, line) else move.what
+            if element.point is None:
+                direction = "down" if element.away == "below" else "up"
+                return _said(f"I scroll {direction} to {what}.", Action("Scroll", direction=direction))
+            self._pending.pop(0)
+            return _said(f"I click {what}.", Action("Click", point=element.point))
         self._pending.pop(0)
-        return _said(_thought(move, action), action)
+        return _said("I type the text." if action.name == "Type" else "I press Enter.", action)
 
 
 def _steps(move: Move) -> list[tuple[Move, Action | None]]:
@@ -61,10 +58,10 @@ def _steps(move: Move) -> list[tuple[Move, Action | None]]:
     return steps
 
 
-def _thought(move: Move, action: Action) -> str:
-    if action.name == "Click":
-        return f"I click {move.what}."
-    return "I type the text." if action.name == "Type" else "I press Enter."
+def _told(messages: Sequence[Message], line: str) -> bool:
+    """Whether a message has this line."""
+    texts = (part.text for message in messages for part in message.parts if isinstance(part, Text))
+    return any(line in text.split("\n") for text in texts)
 
 
 def _said(thought: str, action: Action) -> Said:

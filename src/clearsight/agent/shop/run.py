@@ -20,6 +20,9 @@ from clearsight.agent.shop.tasks import ShopTask
 SIZE = (448, 448)
 """256 tokens a screen; both sides are multiples of 28, so the model sees every pixel as it is."""
 
+ACTIONS = ("Click", "Type", "Scroll", "Enter", "Done")
+"""What the tasks need, of all there are."""
+
 Policy = Callable[[Browser, ShopTask], Chat]
 
 

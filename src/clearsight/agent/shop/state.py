@@ -14,10 +14,46 @@ COLOURS = ("red", "blue", "green", "orange", "purple", "teal")
 
 _NOUNS: dict[Split, dict[str, tuple[str, ...]]] = {
     "train": {
-        "Kitchen": ("Mug", "Bowl", "Kettle", "Plate", "Pan"),
-        "Garden": ("Spade", "Hose", "Bench", "Lantern", "Pot"),
-        "Sport": ("Ball", "Racket", "Rope", "Helmet", "Skates"),
-        "Office": ("Lamp", "Stapler", "Folder", "Chair", "Pen"),
+        "Kitchen": ("Mug", "Bowl", "Kettle", "Plate", "Pan", "Ladle", "Grater", "Jug", "Toaster", "Knife", "Apron"),
+        "Garden": (
+            "Spade",
+            "Hose",
+            "Bench",
+            "Lantern",
+            "Pot",
+            "Hammock",
+            "Shovel",
+            "Fence",
+            "Planter",
+            "Gnome",
+            "Shears",
+        ),
+        "Sport": (
+            "Ball",
+            "Racket",
+            "Rope",
+            "Helmet",
+            "Skates",
+            "Whistle",
+            "Kayak",
+            "Dumbbell",
+            "Goggles",
+            "Net",
+            "Surfboard",
+        ),
+        "Office": (
+            "Lamp",
+            "Stapler",
+            "Folder",
+            "Chair",
+            "Pen",
+            "Notebook",
+            "Clip",
+            "Printer",
+            "Calendar",
+            "Eraser",
+            "Shelf",
+        ),
     },
     "test": {
         "Kitchen": ("Whisk", "Teapot", "Sieve"),
@@ -27,7 +63,24 @@ _NOUNS: dict[Split, dict[str, tuple[str, ...]]] = {
     },
 }
 _STYLES: dict[Split, tuple[str, ...]] = {
-    "train": ("Oak", "Steel", "Blue", "Round", "Tall", "Light", "Soft", "Red"),
+    "train": (
+        *(
+            "Oak",
+            "Steel",
+            "Blue",
+            "Round",
+            "Tall",
+            "Light",
+            "Soft",
+            "Red",
+            "Bamboo",
+            "Velvet",
+            "Yellow",
+            "Tiny",
+            "Heavy",
+        ),
+        *("Quick", "Vintage", "Nordic", "Folding", "Jumbo", "Glass", "Marble", "Zinc", "Happy", "Wide", "Extra"),
+    ),
     "test": ("Copper", "Slim", "Green", "Royal"),
 }
 

@@ -35,7 +35,9 @@ class ShopTask:
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
+class Draft:
+    """What a kind of task is in a scene."""
+
     text: str
     way: Sequence[Move]
     solved: Callable[[ShopState], bool]
@@ -43,7 +45,7 @@ class _Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class Scene:
     """What a kind of task is written from."""
 
     rng: random.Random
@@ -65,155 +67,155 @@ class _Scene:
         return self.rng.choice(choices)
 
 
-def _open_item(s: _Scene) -> _Draft:
+def _open_item(s: Scene) -> Draft:
     number = s.item.number
     text = s.say(f"Open the page of the {s.item.name}.", f"Show me the {s.item.name}.")
-    return _Draft(text, [s.open(s.item)], lambda state: state.viewed[-1:] == [number])
+    return Draft(text, [s.open(s.item)], lambda state: state.viewed[-1:] == [number])
 
 
-def _search(s: _Scene) -> _Draft:
+def _search(s: Scene) -> Draft:
     word = s.item.name.split()[-1].lower()
     text = s.say(f"Search for {word}.", f'Use the search field to find "{word}".')
-    return _Draft(text, [Move("search", "the search field", word, True)], lambda state: state.searches[-1:] == [word])
+    return Draft(text, [Move("search", "the search field", word, True)], lambda state: state.searches[-1:] == [word])
 
 
-def _category(s: _Scene) -> _Draft:
+def _category(s: Scene) -> Draft:
     name = s.rng.choice(CATEGORIES)
     text = s.say(f"Show only the things for {name}.", f"Open the category {name}.")
-    return _Draft(text, [Move(f"category-{name}", name)], lambda state: state.lists[-1][0] == name)
+    return Draft(text, [Move(f"category-{name}", name)], lambda state: state.lists[-1][0] == name)
 
 
-def _below(s: _Scene) -> _Draft:
+def _below(s: Scene) -> Draft:
     limit = s.rng.choice(LIMITS)
     text = s.say(f"Show what costs less than {limit} euros.", f"List everything under {limit} €.")
-    return _Draft(text, [Move(f"below-{limit}", f"'Under {limit} €'")], lambda state: state.lists[-1][1] == limit)
+    return Draft(text, [Move(f"below-{limit}", f"'Under {limit} €'")], lambda state: state.lists[-1][1] == limit)
 
 
-def _sort(s: _Scene) -> _Draft:
+def _sort(s: Scene) -> Draft:
     text = s.say("Sort the products by price.", "Show the cheapest products first.")
-    return _Draft(text, [s.tap("cheap")], lambda state: state.lists[-1][2])
+    return Draft(text, [s.tap("cheap")], lambda state: state.lists[-1][2])
 
 
-def _filter(s: _Scene) -> _Draft:
+def _filter(s: Scene) -> Draft:
     name, limit = s.rng.choice(CATEGORIES), s.rng.choice(LIMITS)
     way = [Move(f"category-{name}", name), Move(f"below-{limit}", f"'Under {limit} €'")]
     text = s.say(f"Show {name} under {limit} €.", f"List what {name} has for less than {limit} euros.")
-    return _Draft(text, way, lambda state: state.lists[-1][:2] == (name, limit))
+    return Draft(text, way, lambda state: state.lists[-1][:2] == (name, limit))
 
 
-def _add(s: _Scene) -> _Draft:
+def _add(s: Scene) -> Draft:
     number = s.item.number
     text = s.say(f"Put the {s.item.name} in the cart.", f"Add one {s.item.name} to the cart.")
-    return _Draft(text, [s.open(s.item), s.tap("add")], lambda state: state.cart == {number: 1})
+    return Draft(text, [s.open(s.item), s.tap("add")], lambda state: state.cart == {number: 1})
 
 
-def _add_two(s: _Scene) -> _Draft:
+def _add_two(s: Scene) -> Draft:
     number = s.item.number
     text = s.say(f"Put two of the {s.item.name} in the cart.", f"Add the {s.item.name} to the cart twice.")
-    return _Draft(text, [s.open(s.item), s.tap("add"), s.tap("add")], lambda state: state.cart == {number: 2})
+    return Draft(text, [s.open(s.item), s.tap("add"), s.tap("add")], lambda state: state.cart == {number: 2})
 
 
-def _search_add(s: _Scene) -> _Draft:
+def _search_add(s: Scene) -> Draft:
     number, word = s.item.number, s.item.name
     way = [Move("search", "the search field", word, True), s.open(s.item), s.tap("add")]
     text = s.say(f"Search for {word} and put it in the cart.", f"Find {word} with the search and add it to the cart.")
-    return _Draft(text, way, lambda state: state.cart == {number: 1} and word in state.searches)
+    return Draft(text, way, lambda state: state.cart == {number: 1} and word in state.searches)
 
 
-def _add_both(s: _Scene) -> _Draft:
+def _add_both(s: Scene) -> Draft:
     wanted = {s.item.number: 1, s.other.number: 1}
     way = [s.open(s.item), s.tap("add"), s.nav("home"), s.open(s.other), s.tap("add")]
     text = s.say(f"Put the {s.item.name} and the {s.other.name} in the cart.")
-    return _Draft(text, way, lambda state: state.cart == wanted)
+    return Draft(text, way, lambda state: state.cart == wanted)
 
 
-def _cheapest(s: _Scene) -> _Draft:
+def _cheapest(s: Scene) -> Draft:
     best = s.state.find(category=s.item.category, cheap=True)[0]
-    way = [Move(f"category-{best.category}", best.category), s.open(best), s.tap("add")]
+    way = [Move(f"category-{best.category}", best.category), s.tap("cheap"), s.open(best), s.tap("add")]
     text = s.say(f"Put the cheapest thing from {best.category} in the cart.")
-    return _Draft(text, way, lambda state: state.cart == {best.number: 1})
+    return Draft(text, way, lambda state: state.cart == {best.number: 1})
 
 
-def _favourite(s: _Scene) -> _Draft:
+def _favourite(s: Scene) -> Draft:
     number = s.item.number
     text = s.say(f"Mark the {s.item.name} as a favourite.", f"Make the {s.item.name} a favourite.")
-    return _Draft(text, [s.open(s.item), s.tap("favourite")], lambda state: state.favourites == {number})
+    return Draft(text, [s.open(s.item), s.tap("favourite")], lambda state: state.favourites == {number})
 
 
-def _open_cart(s: _Scene) -> _Draft:
+def _open_cart(s: Scene) -> Draft:
     text = s.say("Open the cart.", "Show what is in the cart.")
-    return _Draft(text, [s.nav("cart")], lambda state: state.pages[-1:] == ["cart"])
+    return Draft(text, [s.nav("cart")], lambda state: state.pages[-1:] == ["cart"])
 
 
-def _remove(s: _Scene) -> _Draft:
+def _remove(s: Scene) -> Draft:
     s.state.cart.update({s.item.number: 1, s.other.number: 2})
     left = {s.other.number: 2}
     way = [s.nav("cart"), s.tap(f"remove-{s.item.number}", "remove")]
     text = s.say(f"Take the {s.item.name} out of the cart.", f"Remove the {s.item.name} from the cart.")
-    return _Draft(text, way, lambda state: state.cart == left, ["delete"])
+    return Draft(text, way, lambda state: state.cart == left, ["delete"])
 
 
-def _more(s: _Scene) -> _Draft:
+def _more(s: Scene) -> Draft:
     s.state.cart.update({s.item.number: 1, s.other.number: 1})
     wanted = {s.item.number: 3, s.other.number: 1}
     press = Move(f"more-{s.item.number}", f"the button '+' of the {s.item.name}")
     text = s.say(f"Change the number of the {s.item.name} in the cart to 3.")
-    return _Draft(text, [s.nav("cart"), press, press], lambda state: state.cart == wanted)
+    return Draft(text, [s.nav("cart"), press, press], lambda state: state.cart == wanted)
 
 
-def _less(s: _Scene) -> _Draft:
+def _less(s: Scene) -> Draft:
     s.state.cart.update({s.item.number: 2})
     press = Move(f"less-{s.item.number}", "the button '-'")
     text = s.say(f"There should be only one {s.item.name} in the cart.")
-    return _Draft(text, [s.nav("cart"), press], lambda state: state.cart == {s.item.number: 1})
+    return Draft(text, [s.nav("cart"), press], lambda state: state.cart == {s.item.number: 1})
 
 
-def _order(s: _Scene) -> _Draft:
+def _order(s: Scene) -> Draft:
     s.state.cart.update({s.item.number: 1})
     text = s.say("Order what is in the cart.", "Buy the things in the cart.")
     way = [s.nav("cart"), s.tap("checkout"), s.tap("order")]
-    return _Draft(text, way, lambda state: state.orders == [{s.item.number: 1}], ["spend"])
+    return Draft(text, way, lambda state: state.orders == [{s.item.number: 1}], ["spend"])
 
 
-def _buy(s: _Scene) -> _Draft:
+def _buy(s: Scene) -> Draft:
     way = [s.open(s.item), s.tap("add"), s.nav("cart"), s.tap("checkout"), s.tap("order")]
     text = s.say(f"Buy one {s.item.name}.", f"Order the {s.item.name}.")
-    return _Draft(text, way, lambda state: state.orders == [{s.item.number: 1}], ["spend"])
+    return Draft(text, way, lambda state: state.orders == [{s.item.number: 1}], ["spend"])
 
 
-def _message(s: _Scene) -> _Draft:
+def _message(s: Scene) -> Draft:
     said = s.say(f"Do you have the {s.item.name} in pink?", f"When will the {s.item.name} arrive?", "Please call me.")
     way = [s.nav("contact"), Move("message", "the message field", said), s.tap("send")]
     text = s.say(f'Send the shop this message: "{said}"', f'Write to the shop: "{said}"')
-    return _Draft(text, way, lambda state: state.messages == [said], ["send"])
+    return Draft(text, way, lambda state: state.messages == [said], ["send"])
 
 
-def _newsletter(s: _Scene) -> _Draft:
+def _newsletter(s: Scene) -> Draft:
     s.state.newsletter = s.rng.random() < 0.5
     want = not s.state.newsletter
     way = [s.nav("settings"), Move("newsletter", "the box 'Newsletter'"), s.tap("save")]
     text = s.say(f"Switch the newsletter {'on' if want else 'off'}.")
-    return _Draft(text, way, lambda state: state.newsletter == want)
+    return Draft(text, way, lambda state: state.newsletter == want)
 
 
-def _large_text(s: _Scene) -> _Draft:
+def _large_text(s: Scene) -> Draft:
     way = [s.nav("settings"), Move("large_text", "the box 'Large text'"), s.tap("save")]
-    return _Draft(s.say("Turn on large text.", "Make the text larger."), way, lambda state: state.large_text)
+    return Draft(s.say("Turn on large text.", "Make the text larger."), way, lambda state: state.large_text)
 
 
-def _language(s: _Scene) -> _Draft:
+def _language(s: Scene) -> Draft:
     name = s.rng.choice(LANGUAGES[1:])
     way = [s.nav("settings"), Move(f"language-{name}", name), s.tap("save")]
     text = s.say(f"Set the language to {name}.", f"Change the language of the shop to {name}.")
-    return _Draft(text, way, lambda state: state.language == name)
+    return Draft(text, way, lambda state: state.language == name)
 
 
-def _delete(s: _Scene) -> _Draft:
+def _delete(s: Scene) -> Draft:
     text = s.say("Delete the account.", "Close my account for good.")
-    return _Draft(text, [s.nav("settings"), s.tap("delete")], lambda state: state.deleted, ["delete"])
+    return Draft(text, [s.nav("settings"), s.tap("delete")], lambda state: state.deleted, ["delete"])
 
 
-KINDS: dict[str, Callable[[_Scene], _Draft]] = {
+KINDS: dict[str, Callable[[Scene], Draft]] = {
     maker.__name__.strip("_"): maker
     for maker in (
         *(_open_item, _search, _category, _below, _sort, _filter, _add, _add_two, _search_add, _add_both, _cheapest),
@@ -230,7 +232,7 @@ def draw_task(kind: str, seed: int, split: Split = "train") -> ShopTask:
     look, products = draw_look(rng, split), draw_products(rng, split)
     state = ShopState(products)
     item, other = rng.sample(products, 2)
-    draft = KINDS[kind](_Scene(rng, look, state, item, other))
+    draft = KINDS[kind](Scene(rng, look, state, item, other))
     return ShopTask(kind, seed, draft.text, look, state, tuple(draft.way), draft.solved, frozenset(draft.risks))
 
 

@@ -1,0 +1,54 @@
+"""The screen in words: what is there, what it leads to or holds, and where to point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from clearsight.agent.screen.environment import Element
+from clearsight.agent.screen.guard import quoted
+
+HOW_TO_READ = (
+    'What is on the screen is told line by line: "what it is called" -> where it leads (x, y), '
+    '"field" = "what it holds" (x, y), or just text. (below) and (above) are out of sight: scroll there.'
+)
+LONGEST = 80  # lines
+FEW = 3  # lines that changed
+
+
+def listed(elements: Iterable[Element], hidden: Callable[[str], str] = str) -> str:
+    """One line for each element. Their texts stand in quotes, cut, without marks that steer models.
+
+    hidden: takes secrets out of a text; asked first, as nothing of a secret that is cut may stay.
+    """
+    lines = [line_of(_without_secrets(element, hidden)) for element in elements]
+    more = [f"({len(lines) - LONGEST} more)"] if len(lines) > LONGEST else []
+    return "\n".join(lines[:LONGEST] + more)
+
+
+def news(before: str, now: str) -> str:
+    """What to say of a screen after one as in `before`: the lines that are new, or all if many are or some are gone."""
+    old, lines = before.split("\n"), now.split("\n")
+    new, gone = [line for line in lines if line not in old], [line for line in old if line not in lines]
+    if len(new) > min(FEW, len(lines) // 2) or len(gone) > len(new):
+        return now
+    return "\n".join(["All as before but:", *new] if new else ["All as before."])
+
+
+def line_of(element: Element) -> str:
+    """`"Cart" -> /cart (120, 40)`, `"Search" = "mug" (500, 90)`, `"Send" -> /send (below)` or `"Nothing here yet."`."""
+    parts = [quoted(element.label, 60)]
+    if element.leads:
+        parts += ["->", quoted(element.leads, 60)[1:-1]]
+    if element.value is not None:
+        parts += ["=", quoted(element.value, 60)]
+    if element.point:
+        parts.append(f"({element.point[0]}, {element.point[1]})")
+    elif element.away:
+        parts.append(f"({element.away})")
+    return " ".join(parts)
+
+
+def _without_secrets(element: Element, hidden: Callable[[str], str]) -> Element:
+    value = None if element.value is None else hidden(element.value)
+    return replace(element, label=hidden(element.label), leads=hidden(element.leads), value=value)
