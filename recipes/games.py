@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,14 @@ from clearsight.agent.trajectory import write_training_data
 from clearsight.messages import Message, Text, ToolCall
 
 FIRST_SEED = 10_000
-# Without Point24: four cards can make too many formulas for a small model to learn from games.
-COUNTS = {"number_line": 200, "blackjack": 300, "ezpoint": 120}
-TOLD, TURNS = 120, 20  # conversations in words for each game, and the actions in each
+COUNTS = {"number_line": 200, "blackjack": 300, "ezpoint": 120, "point24": 120}
+TOLD = {"number_line": 120, "blackjack": 300, "ezpoint": 120, "point24": 60}  # conversations in words
+BEGUN = {"point24": 400}  # the same, of first actions alone: what four cards make is more than games can show
+TURNS = 20  # actions in each
 
 
-def told(name: str, seeds: Iterator[int]) -> dict[str, Any]:
-    """One game after another in words, as a training sample."""
+def told(name: str, seeds: Iterator[int], begun: bool = False) -> dict[str, Any]:
+    """One game after another in words, as a training sample. begun: each is left after its first action."""
     table = Table(GAMES[name](), next(seeds))
     messages = [Message("user", (Text(f"{table.game.rules} Play one action at a time.\n{table.game.words()}"),))]
     for _ in range(TURNS):
@@ -34,7 +36,7 @@ def told(name: str, seeds: Iterator[int]) -> dict[str, Any]:
         messages.append(Message("assistant", (Text(thought), ToolCall(action, "{}", "call"))))
         table.play(action)
         note = ""
-        if table.over:
+        if table.over or begun:
             table, note = Table(table.game, next(seeds)), "A new game.\n"
         messages.append(Message("tool", (Text(note + table.game.words()),), "call"))
     return {"messages": plain_messages(messages[:-1]), "tools": plain_tools(m.spec for m in table.tools())}
@@ -47,7 +49,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     seeds = iter(range(10 * FIRST_SEED, 10**9))
-    samples = [told(name, seeds) for _ in range(max(1, round(TOLD * arguments.share))) for name in COUNTS]
+    samples = []
+    for begun, counts in ((False, TOLD), (True, BEGUN)):
+        for name, count in counts.items():
+            samples += [told(name, seeds, begun) for _ in range(max(1, round(count * arguments.share)))]
+    random.Random(0).shuffle(samples)
     (arguments.out / "rules.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     with tempfile.TemporaryDirectory() as folder:
         paths = []

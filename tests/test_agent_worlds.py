@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from functools import partial
@@ -20,6 +21,7 @@ from clearsight.agent.screen.browser import find_chromium
 from clearsight.agent.screen.guard import Guard, risks_in
 from clearsight.agent.shop import KINDS, Chance, Oracle, Tasks, draw_task, draw_tasks
 from clearsight.agent.shop.server import visit
+from clearsight.messages import Text, ToolCall
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -162,6 +164,25 @@ def test_the_oracle_solves_tasks_in_a_browser_and_its_runs_are_training_data(tmp
             calls = read_trajectory(folder / "run.jsonl").calls
             assert [call.name for call in calls] == [step.action.name for step in attempt.steps]
         assert not tasks.attempt(draw_task("buy", 2), lambda browser, task: Chance(0)).solved
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium found; install it or set CLEARSIGHT_CHROMIUM")
+def test_where_the_screen_is_told_in_words_the_oracle_says_the_line_it_acts_on(tmp_path):
+    """What a model learns from must follow from what it is shown: the line is there, and so is the point."""
+    with Tasks() as tasks:
+        for kind, split in (("search_add", "test"), ("language", "train"), ("less", "test")):
+            folder = tmp_path / kind
+            assert tasks.attempt(draw_task(kind, 2, split), Oracle, record=folder, observe="elements").solved
+            told: list[str] = []
+            for message in read_trajectory(folder / "run.jsonl").messages:
+                texts = [part.text for part in message.parts if isinstance(part, Text)]
+                for call in (part for part in message.parts if isinstance(part, ToolCall)):
+                    arguments = json.loads(call.arguments)
+                    if call.name in ("Click", "Scroll"):
+                        (line,) = {line for line in told if line in texts[0]}
+                        place = arguments["point"] if call.name == "Click" else "(below)"
+                        assert line.endswith(place)
+                told += [line for text in texts for line in text.splitlines() if re.search(r"^\".*\)$", line)]
 
 
 def test_the_guard_reads_labels_in_several_languages_and_not_everything_is_a_risk():

@@ -160,7 +160,10 @@ class _Formula(Game):
     def thought(self) -> str:
         assert self.solution is not None
         plan, written = " ".join(self.solution), " ".join(self.written) or "nothing"
-        return f"Cards {_names(self.hand)}: {plan} = {self.target}. Written: {written}. Next: {self.best()}."
+        # Four cards come in many orders; which formula they make is remembered by one of them.
+        points = " ".join(map(str, sorted(card.points for card in self.hand)))
+        in_order = f", in order {points}" if self.cards > 2 else ""
+        return f"Cards {_names(self.hand)}{in_order}: {plan} = {self.target}. Written: {written}. Next: {self.best()}."
 
 
 class EZPoint(_Formula):
