@@ -185,20 +185,20 @@ def test_a_page_in_words(browser, site):
     browser.page.goto(f"{site.url}/words")
     browser.page.wait_for_load_state("load")
     said = listed(browser.elements())
-    assert re.sub(r" \(\d+, \d+\)", " (.)", said).splitlines() == [
+    assert re.sub(r" at \d+, \d+", " at .", said).splitlines() == [
         *(
             '"A title"',
             '"Some bold words"',
-            '"Two" -> /two?x=1 (.)',
+            '"Two" /two?x=1 at .',
             '"after"',
-            '"Away" -> http://elsewhere.test/a (.)',
+            '"Away" http://elsewhere.test/a at .',
         ),
-        *('"Plain" (.)', '"Name" = "Ann" (.)', '"Box" = "on" (.)', '"Word" = "***" (.)', '"s" = "two" (.)'),
-        *('"Note" = "said" (.)', '"Send it" -> /gone (.)', '"Role" (.)', '"Far below" -> / (below)'),
-        '"Show more" -> /x (.)',
+        *('"Plain" at .', '"Name" = "Ann" at .', '"Box" = "on" at .', '"Word" = "***" at .', '"s" = "two" at .'),
+        *('"Note" = "said" at .', '"Send it" /gone at .', '"Role" at .', '"Far below" / below'),
+        '"Show more" /x at .',
     ]
     browser.page.goto(f"{site.url}/covered")
-    assert listed(browser.elements()).splitlines() == ['"Under" -> /two (above)', '"On top"']
+    assert listed(browser.elements()).splitlines() == ['"Under" /two above', '"On top"']
 
 
 @pytest.mark.parametrize("path", ["/words", "/", "/form", "/delete", "/sly", "/long"])
@@ -222,7 +222,7 @@ def test_the_model_is_shown_what_was_asked_for(operate, observe, kinds):
     task, result = chat.shown[1].parts[:-1], chat.shown[3].parts[1:]
     assert {type(part) for part in task} == {type(part) for part in result} == kinds
     if observe != "picture":
-        assert re.fullmatch(r'"Start"\n"Next page" -> /two \(\d+, \d+\)\n', task[-1].text)
+        assert re.fullmatch(r'"Start"\n"Next page" /two at \d+, \d+\n', task[-1].text)
         assert result[-1].text == '"Two"\n'
     assert ("line by line" in chat.shown[0].parts[0].text) == (observe != "picture")
 
@@ -236,7 +236,7 @@ def test_only_what_is_new_is_told_again(operate):
     _, chat, _ = operate("/lines", click(), ("Type", {"text": "tea"}), ("Wait", {"seconds": 0}), observe="elements")
     told = [message.parts[1].text for message in chat.shown if message.role == "tool"]
     assert told[0] == told[2] == "All as before.\n"
-    assert re.fullmatch(r'All as before but:\n"q" = "tea" \(\d+, \d+\)\n', told[1])
+    assert re.fullmatch(r'All as before but:\n"q" = "tea" at \d+, \d+\n', told[1])
 
 
 @given(

@@ -179,10 +179,11 @@ def test_where_the_screen_is_told_in_words_the_oracle_says_the_line_it_acts_on(t
                 for call in (part for part in message.parts if isinstance(part, ToolCall)):
                     arguments = json.loads(call.arguments)
                     if call.name in ("Click", "Scroll"):
-                        (line,) = {line for line in told if line in texts[0]}
-                        place = arguments["point"] if call.name == "Click" else "(below)"
-                        assert line.endswith(place)
-                told += [line for text in texts for line in text.splitlines() if re.search(r"^\".*\)$", line)]
+                        (line,) = texts
+                        assert line in told
+                        place = f"at {arguments['point'][1:-1]}" if call.name == "Click" else "below"
+                        assert line.endswith(f" {place}")
+                told += [line for text in texts for line in text.splitlines() if line.startswith('"')]
 
 
 def test_the_guard_reads_labels_in_several_languages_and_not_everything_is_a_risk():

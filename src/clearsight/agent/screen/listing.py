@@ -9,8 +9,8 @@ from clearsight.agent.screen.environment import Element
 from clearsight.agent.screen.guard import quoted
 
 HOW_TO_READ = (
-    'What is on the screen is told line by line: "what it is called" -> where it leads (x, y), '
-    '"field" = "what it holds" (x, y), or just text. (below) and (above) are out of sight: scroll there.'
+    'What is on the screen is told line by line: "what it is called" /where/it/leads at x, y; '
+    '"field" = "what it holds" at x, y; or just text. What is below or above is out of sight: scroll there.'
 )
 LONGEST = 80  # lines
 FEW = 3  # lines that changed
@@ -36,16 +36,16 @@ def news(before: str, now: str) -> str:
 
 
 def line_of(element: Element) -> str:
-    """`"Cart" -> /cart (120, 40)`, `"Search" = "mug" (500, 90)`, `"Send" -> /send (below)` or `"Nothing here yet."`."""
+    """`"Cart" /cart at 120, 40`, `"Search" = "mug" at 500, 90`, `"Send" /send below` or `"Nothing here yet."`."""
     parts = [quoted(element.label, 60)]
     if element.leads:
-        parts += ["->", quoted(element.leads, 60)[1:-1]]
+        parts.append(quoted(element.leads, 60)[1:-1])
     if element.value is not None:
         parts += ["=", quoted(element.value, 60)]
     if element.point:
-        parts.append(f"({element.point[0]}, {element.point[1]})")
+        parts.append(f"at {element.point[0]}, {element.point[1]}")
     elif element.away:
-        parts.append(f"({element.away})")
+        parts.append(element.away)
     return " ".join(parts)
 
 

@@ -36,14 +36,14 @@ class Oracle:
             if found is None:
                 return Said(f"I cannot find {move.what} here.")
             (element,) = elements_of([found], self._browser.size)
-            # As the screen's words have it, where the screen is shown in words.
+            # Where the screen is told in words, its line says all that the action follows from.
             line = line_of(element)
-            what = line if _told(messages, line) else move.what
+            told = line if _told(messages, line) else ""
             if element.point is None:
                 direction = "down" if element.away == "below" else "up"
-                return _said(f"I scroll {direction} to {what}.", Action("Scroll", direction=direction))
+                return _said(told or f"I scroll {direction} to {move.what}.", Action("Scroll", direction=direction))
             self._pending.pop(0)
-            return _said(f"I click {what}.", Action("Click", point=element.point))
+            return _said(told or f"I click {move.what}.", Action("Click", point=element.point))
         self._pending.pop(0)
         return _said("I type the text." if action.name == "Type" else "I press Enter.", action)
 
