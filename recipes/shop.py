@@ -1,9 +1,9 @@
 """Data for `clearsight train` of one who knows the demo shop: `python recipes/shop.py FOLDER`.
 
-The shop is told in words (`observe="elements"`). FOLDER/moves.jsonl has many tasks on one page, each with its next move
-alone: which line belongs to a task, and where it lies, is learned there at a fifth of the price. FOLDER/tasks.jsonl has
-whole tasks. `runs/shop.sh` makes an adapter of both for nano. Only the train split is drawn; seeds below 10,000 are
-left for tests.
+The shop is told in words (`observe="elements"`). Three files, from short to long: FOLDER/lines.jsonl has invented
+screens of a few lines, where the line that a task names is found and copied; FOLDER/moves.jsonl has pages of the shop,
+each with three tasks and the next move of each; FOLDER/tasks.jsonl has whole tasks. `runs/shop.sh` makes an adapter of
+them for nano. Only the train split is drawn; seeds below 10,000 are left for tests.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import argparse
 import copy
 import json
 import random
+import string
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearsight.agent.plain import plain_messages, plain_tools
-from clearsight.agent.screen.actions import Action, action_tools
-from clearsight.agent.screen.listing import HOW_TO_READ, listed
-from clearsight.agent.screen.operator import SYSTEM
+from clearsight.agent.plain import plain_messages
+from clearsight.agent.screen import Element
+from clearsight.agent.screen.actions import Action
+from clearsight.agent.screen.listing import line_of, listed
 from clearsight.agent.shop import ACTIONS, KINDS, Oracle, ShopTask, Tasks, draw_task
 from clearsight.agent.shop.look import Look, draw_look
 from clearsight.agent.shop.state import Product, ShopState, draw_products
@@ -29,8 +30,80 @@ from clearsight.agent.trajectory import write_training_data
 from clearsight.messages import Message, Text
 
 FIRST_SEED = 10_000
-SCREENS, TASKS = 1000, 900
-QUESTIONS, TOGETHER = 10, 2  # tasks for one page, and pages in one conversation
+LINES, PAGES, TASKS = 10_000, 1000, 900
+QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
+
+Sample = dict[str, Any]
+
+
+def sample(messages: Sequence[Message]) -> Sample:
+    return {"messages": plain_messages(messages)}
+
+
+def asked(words: str, task: str) -> Message:
+    return Message("user", (Text(f"{words}\nYour task is: {task}" if words else f"Your task is: {task}"),))
+
+
+class Lines:
+    """Invented screens: names that are known or mere letters, so that only copying helps."""
+
+    _WISHES = ("Click {}.", "Open the page of the {}.", "Show me the {}.", "Put the {} in the cart.", 'Press "{}".')
+    _GOALS = ("Go to {}.", "Open {}.", "What leads to {}?")
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(f"lines/{seed}")
+
+    def sample(self, most: int) -> Sample:
+        """A screen of two to `most` lines, and what to do about one of them."""
+        rng, elements = self._rng, self._screen(self._rng.randint(2, most))
+        element = rng.choice(elements)
+        if element.leads and rng.random() < 0.35:
+            task = rng.choice(self._GOALS).format(element.leads)
+        else:
+            # A product is named without its price.
+            name = element.label.rsplit(" ", 2)[0] if element.label.endswith("€") else element.label
+            task = rng.choice(self._WISHES).format(name)
+        action = Action("Click", element.point)
+        if element.point is None:
+            action = Action("Scroll", direction="down" if element.away == "below" else "up")
+        words = "\n".join(map(line_of, elements))
+        return sample([asked(words, task), Message("assistant", (Text(line_of(element)), action.call("call")))])
+
+    def _screen(self, count: int) -> list[Element]:
+        rng = self._rng
+        elements: dict[str, Element] = {}
+        leads: set[str] = set()
+        while len(elements) < count:
+            label, where = self._label(), self._where()
+            if label in elements or where in leads:
+                continue
+            leads |= {where} if where else set()
+            value = None if where else rng.choice(("", "on", "off", self._word()))
+            point = (rng.randint(20, 980), rng.randint(20, 980)) if rng.random() < 0.9 else None
+            elements[label] = Element(label, where, value, point, "" if point else rng.choice(("below", "above")))
+        return list(elements.values())
+
+    def _label(self) -> str:
+        rng = self._rng
+        if (kind := rng.random()) < 0.35:
+            product = rng.choice(draw_products(rng, "train"))
+            return f"{product.name} {product.price} €"
+        if kind < 0.55:
+            return rng.choice(list(draw_look(rng, "train").words.values()))
+        return " ".join(self._word() for _ in range(rng.choice((1, 1, 2))))
+
+    def _where(self) -> str:
+        rng = self._rng
+        if (kind := rng.random()) < 0.4:
+            return f"/{rng.choice(('item', 'add', 'remove', 'more', 'less', 'favourite'))}/{rng.randrange(10)}"
+        if kind < 0.6:
+            return rng.choice(("/", "/cart", "/contact", "/settings", "/checkout", "/order", "/message"))
+        return "" if kind < 0.7 else f"/{self._word().lower()}"
+
+    def _word(self) -> str:
+        word = "".join(self._rng.choices(string.ascii_lowercase, k=self._rng.randint(2, 7)))
+        return word.capitalize() if self._rng.random() < 0.6 else word
+
 
 # Which page shows what a kind of task taps, and as which of its moves; what a list shows is always the first.
 _PLACES = {
@@ -50,14 +123,7 @@ class Moves:
     def __init__(self, tasks: Tasks, seed: int) -> None:
         self._tasks, self._rng = tasks, random.Random(f"moves/{seed}")
 
-    def conversation(self) -> dict[str, Any]:
-        """As a training sample."""
-        messages = [Message("system", (Text(f"{SYSTEM.format(name='browser')} {HOW_TO_READ}"),))]
-        for _ in range(TOGETHER):
-            messages += self._page()
-        return {"messages": plain_messages(messages), "tools": plain_tools(action_tools(ACTIONS))}
-
-    def _page(self) -> list[Message]:
+    def page(self) -> Iterator[Sample]:
         rng = self._rng
         page = rng.choices(_PAGES, _HOW_OFTEN)[0]
         look, products = draw_look(rng, "train"), draw_products(rng, "train")
@@ -67,12 +133,13 @@ class Moves:
             state.cart.update({item.number: rng.randint(1, 2) for item in items[: rng.randint(1, 3)]})
         self._show(look, state, page, items[0].number)
         words = listed(self._tasks.browser.elements())
-        messages = []
-        for number in range(QUESTIONS):
-            asked, said = self._move(look, state, page, [item for item in items if item.number in state.cart] or items)
-            shown = (Text(f"{words}\n"), asked) if number == 0 else (asked,)
-            messages += [Message("user", shown), said]
-        return messages
+        inside = [item for item in items if item.number in state.cart] or items
+        for _ in range(0, QUESTIONS, TOGETHER):
+            turns: list[Message] = []
+            for number in range(TOGETHER):
+                task, said = self._move(look, state, page, inside)
+                turns += [asked("" if number else words, task), said]
+            yield sample(turns)
 
     def _show(self, look: Look, state: ShopState, page: str, number: int) -> None:
         shop, browser = self._tasks.shop, self._tasks.browser
@@ -84,7 +151,7 @@ class Moves:
             for _ in range(self._rng.choice((0, 0, 1, 2))):
                 browser.act(Action("Scroll", direction="down"))
 
-    def _move(self, look: Look, state: ShopState, page: str, items: Sequence[Product]) -> tuple[Text, Message]:
+    def _move(self, look: Look, state: ShopState, page: str, items: Sequence[Product]) -> tuple[str, Message]:
         """A task and what to do about it on this page."""
         rng, here = self._rng, _PLACES.get(page, {})
         # On the cart's page the cart is open, and who wants two things may have put one in.
@@ -99,36 +166,39 @@ class Moves:
         if here and kind not in here and not move.tap.startswith("nav-"):
             move = scene.nav("home")
         task = ShopTask(kind, 0, draft.text, look, state, (move,), draft.solved)
-        said = Oracle(self._tasks.browser, task).chat(
-            [Message("user", (Text(listed(self._tasks.browser.elements())),))]
-        )
-        return Text(f"Your task is: {draft.text}"), Message("assistant", (Text(said.text), *said.tool_calls))
+        browser = self._tasks.browser
+        said = Oracle(browser, task).chat([Message("user", (Text(listed(browser.elements())),))])
+        return draft.text, Message("assistant", (Text(said.text), *said.tool_calls))
+
+
+def write(path: Path, samples: Iterable[Sample]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for found in samples:
+            file.write(json.dumps(found) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="the folder")
-    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of pages and tasks")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws other pages and tasks")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of samples")
+    parser.add_argument("--seed", type=int, default=0, help="another one draws others")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pages, count = (max(1, round(number * arguments.share)) for number in (SCREENS, TASKS))
+    screens, pages, count = (max(1, round(number * arguments.share)) for number in (LINES, PAGES, TASKS))
     first = FIRST_SEED + 100_000 * arguments.seed
+    lines = Lines(arguments.seed)
+    write(arguments.out / "lines.jsonl", (lines.sample(6) for _ in range(screens)))
     with Tasks() as tasks, tempfile.TemporaryDirectory() as folder:
         moves = Moves(tasks, arguments.seed)
-        with (arguments.out / "moves.jsonl").open("w", encoding="utf-8") as file:
-            for _ in range(max(1, pages // TOGETHER)):
-                file.write(json.dumps(moves.conversation()) + "\n")
+        write(arguments.out / "moves.jsonl", (found for _ in range(pages) for found in moves.page()))
         records = []
         for number in range(count):
             task = draw_task(list(KINDS)[number % len(KINDS)], first + number, "train")
-            attempt = tasks.attempt(
-                task, Oracle, record=Path(folder) / str(number), actions=ACTIONS, observe="elements"
-            )
-            if attempt.solved:
-                records.append(Path(folder) / str(number) / "run.jsonl")
+            record = Path(folder) / str(number)
+            if tasks.attempt(task, Oracle, record=record, actions=ACTIONS, observe="elements").solved:
+                records.append(record / "run.jsonl")
         written = write_training_data(records, arguments.out / "tasks.jsonl")
-    print(f"the moves of {pages} pages and {written} tasks in {arguments.out}")
+    print(f"{screens} invented screens, {pages} pages and {written} tasks in {arguments.out}")
 
 
 if __name__ == "__main__":
