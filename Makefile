@@ -12,8 +12,8 @@ demo: $(VENV)/.core
 demo-live: $(VENV)/.core
 	@$(PY) examples/demo_live.py
 
-# Needs Chromium as well; POLICY=oracle shows a script that knows the way instead of the model in the box.
-POLICY ?= nano
+# Needs Chromium as well; POLICY=nano lets the model in the box try instead of a script that knows the way.
+POLICY ?= oracle
 demo-agent: $(VENV)/.agent
 	@$(PY) examples/agent_demo.py --policy $(POLICY)
 

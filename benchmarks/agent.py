@@ -175,7 +175,7 @@ def main() -> None:
                         help="in a folder named shop or games, what it learned (default: nano's own)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
-    own = [resolve("nano") / name for name in ("games", "shop")] if args.model == "nano" else []
+    own = [resolve("nano") / "games"] if args.model == "nano" else []
     adapters = {folder.name: folder for folder in args.adapter or own}
     vlm = VLM.load(args.model, adapters=adapters)
     found = measure(vlm, list(adapters), args.tasks, args.led, args.games)

@@ -1,7 +1,7 @@
-"""Watch nano play, then shop: `python examples/agent_demo.py --tasks 4`.
+"""Watch nano play, then a policy at work in the demo shop: `python examples/agent_demo.py --policy oracle --tasks 4`.
 
-nano, the model in the box, plays Number Line from pictures with the adapter that lies beside it. In the demo shop,
-with another adapter, it is told in words what is on the screen and where; from pictures alone it cannot shop.
+nano, the model in the box, plays Number Line with the adapter that lies beside it. In the shop the oracle knows
+the way: it looks into the page, not at the picture, and is here to show what a run looks like; nano cannot shop.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from clearsight.agent.events import Answered, Event
 from clearsight.agent.games import play_game
 from clearsight.agent.screen import Ended
 from clearsight.agent.screen.view import lines_of
-from clearsight.agent.shop import ACTIONS, Chance, Oracle, Tasks, draw_task
+from clearsight.agent.shop import Chance, Oracle, Tasks, draw_task
 from clearsight.model.hub import resolve
 
 KINDS = ("search_add", "message", "remove", "buy", "language", "cheapest")
 ABOUT = {
-    "nano": "the model in the box, told in words what is on the screen",
     "oracle": "a script that knows the way and looks into the page; no model is at work here",
+    "nano": "the model in the box, looking at the pictures; it has not been trained to shop",
     "chance": "random clicks, for comparison",
 }
 
@@ -43,19 +43,18 @@ def play(vlm: VLM, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policy", choices=tuple(ABOUT), default="nano")
+    parser.add_argument("--policy", choices=tuple(ABOUT), default="oracle")
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--record", type=Path, default=Path("agent-demo"), help="where the records go")
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     args = parser.parse_args()
     options: dict[str, Any] = {}
-    vlm = VLM.load("nano", adapters={name: resolve("nano") / name for name in ("games", "shop")})
+    vlm = VLM.load("nano", adapters={"games": resolve("nano") / "games"})
     for seed in range(args.seed, args.seed + 2):
         play(vlm, seed)
     if args.policy == "nano":
-        options = {"sampling": SamplingParams(max_tokens=160), "adapter": "shop", "observe": "elements"}
-        options |= {"actions": ACTIONS, "limits": AgentLimits(steps=12)}
+        options = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
     policies = {
         "oracle": Oracle,
         "nano": lambda browser, task: vlm,

@@ -4,6 +4,9 @@ The shop is told in words (`observe="elements"`). Three files, from short to lon
 screens of a few lines, where the line that a task names is found and copied; FOLDER/moves.jsonl has pages of the shop,
 each with three tasks and the next move of each; FOLDER/tasks.jsonl has whole tasks. `runs/shop.sh` makes an adapter of
 them for nano. Only the train split is drawn; seeds below 10,000 are left for tests.
+
+A small model learns by heart what it could copy: a few dozen names, where a button always lies. So most shops wear
+invented names, and their points are moved about.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import argparse
 import copy
 import json
 import random
+import re
 import string
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +27,16 @@ from clearsight.agent.plain import plain_messages
 from clearsight.agent.screen import Element
 from clearsight.agent.screen.actions import Action
 from clearsight.agent.screen.listing import line_of, listed
-from clearsight.agent.shop import ACTIONS, KINDS, Oracle, ShopTask, Tasks, draw_task
+from clearsight.agent.shop import ACTIONS, KINDS, Oracle, ShopTask, Tasks
 from clearsight.agent.shop.look import Look, draw_look
 from clearsight.agent.shop.state import Product, ShopState, draw_products
-from clearsight.agent.shop.tasks import Scene
+from clearsight.agent.shop.tasks import Scene, set_task
 from clearsight.agent.trajectory import write_training_data
 from clearsight.messages import Message, Text
 
 FIRST_SEED = 10_000
 LINES, PAGES, TASKS = 10_000, 1000, 900
+DISGUISED = 0.8  # of the names, and of the samples whose points are moved
 QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
 
 Sample = dict[str, Any]
@@ -44,6 +50,45 @@ def asked(words: str, task: str) -> Message:
     return Message("user", (Text(f"{words}\nYour task is: {task}" if words else f"Your task is: {task}"),))
 
 
+class Inventor:
+    """Names and places that nobody has seen before."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def word(self) -> str:
+        word = "".join(self._rng.choices(string.ascii_lowercase, k=self._rng.randint(2, 7)))
+        return word.capitalize() if self._rng.random() < 0.6 else word
+
+    def shop(self) -> tuple[Look, tuple[Product, ...]]:
+        """A shop of the train split, most of whose names are invented."""
+        rng = self._rng
+        look, products = draw_look(rng, "train"), draw_products(rng, "train")
+        words = {
+            name: " ".join(self.word() for _ in range(rng.randint(1, 3))) if rng.random() < DISGUISED else word
+            for name, word in look.words.items()
+        }
+        renamed = (
+            replace(product, name=f"{self.word()} {self.word()}") if rng.random() < DISGUISED else product
+            for product in products
+        )
+        return replace(look, words=words), tuple(renamed)
+
+    def elsewhere(self, told: Sample) -> Sample:
+        """The sample with its points moved: equal ones stay equal."""
+        points: dict[tuple[str, str], str] = {}
+
+        def moved(found: re.Match[str]) -> str:
+            place = f"{self._rng.randint(10, 990)}, {self._rng.randint(10, 990)}"
+            return found[1] + points.setdefault((found[2], found[3]), place)
+
+        if self._rng.random() > DISGUISED:
+            return told
+        # As text: a point stands in a line's end ("at 1, 2") and in a call's arguments ("(1, 2)").
+        moving: Sample = json.loads(re.sub(r"(\bat |: \\\\\"\()(\d+), (\d+)", moved, json.dumps(told)))
+        return moving
+
+
 class Lines:
     """Invented screens: names that are known or mere letters, so that only copying helps."""
 
@@ -52,22 +97,25 @@ class Lines:
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(f"lines/{seed}")
+        self._inventor = Inventor(self._rng)
 
     def sample(self, most: int) -> Sample:
         """A screen of two to `most` lines, and what to do about one of them."""
         rng, elements = self._rng, self._screen(self._rng.randint(2, most))
         element = rng.choice(elements)
+        thought = line_of(element)
         if element.leads and rng.random() < 0.35:
             task = rng.choice(self._GOALS).format(element.leads)
         else:
             # A product is named without its price.
             name = element.label.rsplit(" ", 2)[0] if element.label.endswith("€") else element.label
             task = rng.choice(self._WISHES).format(name)
+            thought = thought[thought.index('"') :]
         action = Action("Click", element.point)
         if element.point is None:
             action = Action("Scroll", direction="down" if element.away == "below" else "up")
         words = "\n".join(map(line_of, elements))
-        return sample([asked(words, task), Message("assistant", (Text(line_of(element)), action.call("call")))])
+        return sample([asked(words, task), Message("assistant", (Text(thought), action.call("call")))])
 
     def _screen(self, count: int) -> list[Element]:
         rng = self._rng
@@ -78,7 +126,7 @@ class Lines:
             if label in elements or where in leads:
                 continue
             leads |= {where} if where else set()
-            value = None if where else rng.choice(("", "on", "off", self._word()))
+            value = None if where else rng.choice(("", "on", "off", self._inventor.word()))
             point = (rng.randint(20, 980), rng.randint(20, 980)) if rng.random() < 0.9 else None
             elements[label] = Element(label, where, value, point, "" if point else rng.choice(("below", "above")))
         return list(elements.values())
@@ -90,7 +138,7 @@ class Lines:
             return f"{product.name} {product.price} €"
         if kind < 0.55:
             return rng.choice(list(draw_look(rng, "train").words.values()))
-        return " ".join(self._word() for _ in range(rng.choice((1, 1, 2))))
+        return " ".join(self._inventor.word() for _ in range(rng.choice((1, 1, 2))))
 
     def _where(self) -> str:
         rng = self._rng
@@ -98,11 +146,7 @@ class Lines:
             return f"/{rng.choice(('item', 'add', 'remove', 'more', 'less', 'favourite'))}/{rng.randrange(10)}"
         if kind < 0.6:
             return rng.choice(("/", "/cart", "/contact", "/settings", "/checkout", "/order", "/message"))
-        return "" if kind < 0.7 else f"/{self._word().lower()}"
-
-    def _word(self) -> str:
-        word = "".join(self._rng.choices(string.ascii_lowercase, k=self._rng.randint(2, 7)))
-        return word.capitalize() if self._rng.random() < 0.6 else word
+        return "" if kind < 0.7 else f"/{self._inventor.word().lower()}"
 
 
 # Which page shows what a kind of task taps, and as which of its moves; what a list shows is always the first.
@@ -122,11 +166,12 @@ class Moves:
 
     def __init__(self, tasks: Tasks, seed: int) -> None:
         self._tasks, self._rng = tasks, random.Random(f"moves/{seed}")
+        self._inventor = Inventor(self._rng)
 
     def page(self) -> Iterator[Sample]:
         rng = self._rng
         page = rng.choices(_PAGES, _HOW_OFTEN)[0]
-        look, products = draw_look(rng, "train"), draw_products(rng, "train")
+        look, products = self._inventor.shop()
         items = rng.sample(products, 3)
         state = ShopState(products)
         if page in ("cart", "checkout") or rng.random() < 0.2:
@@ -139,7 +184,7 @@ class Moves:
             for number in range(TOGETHER):
                 task, said = self._move(look, state, page, inside)
                 turns += [asked("" if number else words, task), said]
-            yield sample(turns)
+            yield self._inventor.elsewhere(sample(turns))
 
     def _show(self, look: Look, state: ShopState, page: str, number: int) -> None:
         shop, browser = self._tasks.shop, self._tasks.browser
@@ -192,12 +237,17 @@ def main() -> None:
         moves = Moves(tasks, arguments.seed)
         write(arguments.out / "moves.jsonl", (found for _ in range(pages) for found in moves.page()))
         records = []
+        rng = random.Random(f"tasks/{arguments.seed}")
+        inventor = Inventor(rng)
         for number in range(count):
-            task = draw_task(list(KINDS)[number % len(KINDS)], first + number, "train")
+            task = set_task(list(KINDS)[number % len(KINDS)], first + number, rng, *inventor.shop())
             record = Path(folder) / str(number)
             if tasks.attempt(task, Oracle, record=record, actions=ACTIONS, observe="elements").solved:
                 records.append(record / "run.jsonl")
-        written = write_training_data(records, arguments.out / "tasks.jsonl")
+        whole = Path(folder) / "tasks.jsonl"
+        written = write_training_data(records, whole)
+        told = map(json.loads, whole.read_text(encoding="utf-8").splitlines())
+        write(arguments.out / "tasks.jsonl", map(inventor.elsewhere, told))
     print(f"{screens} invented screens, {pages} pages and {written} tasks in {arguments.out}")
 
 

@@ -94,8 +94,13 @@ def test_a_screen_in_words(device, phone):
     device.observe()
     phone.text = "milk"
     assert listed(device.elements()).splitlines() == [
-        *('"Open bank" at 500, 203', '"Delete all" at 500, 359', '"Note" = "milk" at 500, 516', '"Notes"'),
-        *('"Wifi" = "on" at 500, 656', '"PIN" = "***" at 500, 734'),
+        *(
+            'button "Open bank" at 500, 203',
+            'button "Delete all" at 500, 359',
+            'field "Note" = "milk" at 500, 516',
+            '"Notes"',
+        ),
+        *('field "Wifi" = "on" at 500, 656', 'field "PIN" = "***" at 500, 734'),
     ]
     for element in device.elements():
         if element.point:

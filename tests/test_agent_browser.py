@@ -189,16 +189,22 @@ def test_a_page_in_words(browser, site):
         *(
             '"A title"',
             '"Some bold words"',
-            '"Two" /two?x=1 at .',
+            '/two?x=1 "Two" at .',
             '"after"',
-            '"Away" http://elsewhere.test/a at .',
+            'http://elsewhere.test/a "Away" at .',
         ),
-        *('"Plain" at .', '"Name" = "Ann" at .', '"Box" = "on" at .', '"Word" = "***" at .', '"s" = "two" at .'),
-        *('"Note" = "said" at .', '"Send it" /gone at .', '"Role" at .', '"Far below" / below'),
-        '"Show more" /x at .',
+        *(
+            'button "Plain" at .',
+            'field "Name" = "Ann" at .',
+            'field "Box" = "on" at .',
+            'field "Word" = "***" at .',
+            'field "s" = "two" at .',
+        ),
+        *('field "Note" = "said" at .', '/gone "Send it" at .', 'button "Role" at .', '/ "Far below" below'),
+        '/x "Show more" at .',
     ]
     browser.page.goto(f"{site.url}/covered")
-    assert listed(browser.elements()).splitlines() == ['"Under" /two above', '"On top"']
+    assert listed(browser.elements()).splitlines() == ['/two "Under" above', '"On top"']
 
 
 @pytest.mark.parametrize("path", ["/words", "/", "/form", "/delete", "/sly", "/long"])
@@ -222,9 +228,20 @@ def test_the_model_is_shown_what_was_asked_for(operate, observe, kinds):
     task, result = chat.shown[1].parts[:-1], chat.shown[3].parts[1:]
     assert {type(part) for part in task} == {type(part) for part in result} == kinds
     if observe != "picture":
-        assert re.fullmatch(r'"Start"\n"Next page" /two at \d+, \d+\n', task[-1].text)
+        assert re.fullmatch(r'"Start"\n/two "Next page" at \d+, \d+\n', task[-1].text)
         assert result[-1].text == '"Two"\n'
     assert ("line by line" in chat.shown[0].parts[0].text) == (observe != "picture")
+
+
+def test_a_page_that_goes_elsewhere_of_itself_is_told_all_the_same(operate, browser, site):
+    """It goes on while it is looked at, at many moments."""
+    for wait in (0, 20, 60, 120):
+        PAGES["/moving"] = f"<p>Wait</p><script>setTimeout(() => location = '/two', {wait})</script>"
+        browser.page.goto(f"{site.url}/moving", wait_until="commit")
+        told = [listed(browser.elements()) for _ in range(3)]
+        assert set(told) <= {"", '"Wait"', '"Two"'}
+        browser.page.wait_for_url("**/two")
+        assert listed(browser.elements()) == '"Two"'
 
 
 def test_an_unknown_way_of_showing_is_refused(operate):
@@ -236,7 +253,7 @@ def test_only_what_is_new_is_told_again(operate):
     _, chat, _ = operate("/lines", click(), ("Type", {"text": "tea"}), ("Wait", {"seconds": 0}), observe="elements")
     told = [message.parts[1].text for message in chat.shown if message.role == "tool"]
     assert told[0] == told[2] == "All as before.\n"
-    assert re.fullmatch(r'All as before but:\n"q" = "tea" at \d+, \d+\n', told[1])
+    assert re.fullmatch(r'All as before but:\nfield "q" = "tea" at \d+, \d+\n', told[1])
 
 
 @given(

@@ -138,8 +138,14 @@ class Browser:
             return Target()
 
     def elements(self) -> Sequence[Element]:
+        from playwright.sync_api import Error
+
         with self._answering():
-            found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
+            try:
+                found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
+            except Error:  # another page is just being put in its place
+                self._settle()
+                found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
             for frame in self._page.main_frame.child_frames:
                 box = frame.frame_element().bounding_box()
                 if box and box["width"] and box["height"]:

@@ -9,8 +9,8 @@ from clearsight.agent.screen.environment import Element
 from clearsight.agent.screen.guard import quoted
 
 HOW_TO_READ = (
-    'What is on the screen is told line by line: "what it is called" /where/it/leads at x, y; '
-    '"field" = "what it holds" at x, y; or just text. What is below or above is out of sight: scroll there.'
+    'What is on the screen is told line by line: /where/it/leads "what it is called" at x, y; '
+    'field "name" = "what it holds" at x, y; or just text. What is below or above is out of sight: scroll there.'
 )
 LONGEST = 80  # lines
 FEW = 3  # lines that changed
@@ -36,12 +36,18 @@ def news(before: str, now: str) -> str:
 
 
 def line_of(element: Element) -> str:
-    """`"Cart" /cart at 120, 40`, `"Search" = "mug" at 500, 90`, `"Send" /send below` or `"Nothing here yet."`."""
+    """`/cart "Bag" at 120, 40`, `field "Search" = "mug" at 500, 90`, `/send "Send" below` or `"Nothing here yet."`.
+
+    What is unlike in like things stands where it is looked for: who knows where to go finds the name behind it, and who
+    knows the name the place.
+    """
     parts = [quoted(element.label, 60)]
-    if element.leads:
-        parts.append(quoted(element.leads, 60)[1:-1])
     if element.value is not None:
-        parts += ["=", quoted(element.value, 60)]
+        parts = ["field", *parts, "=", quoted(element.value, 60)]
+    elif element.leads:
+        parts.insert(0, quoted(element.leads, 60)[1:-1])
+    elif element.point or element.away:
+        parts.insert(0, "button")
     if element.point:
         parts.append(f"at {element.point[0]}, {element.point[1]}")
     elif element.away:

@@ -38,7 +38,7 @@ class Oracle:
             (element,) = elements_of([found], self._browser.size)
             # Where the screen is told in words, its line says all that the action follows from.
             line = line_of(element)
-            told = line if _told(messages, line) else ""
+            told = _from_its_name(line, move) if _told(messages, line) else ""
             if element.point is None:
                 direction = "down" if element.away == "below" else "up"
                 return _said(told or f"I scroll {direction} to {move.what}.", Action("Scroll", direction=direction))
@@ -56,6 +56,12 @@ def _steps(move: Move) -> list[tuple[Move, Action | None]]:
     if move.enter:
         steps.append((move, Action("Enter")))
     return steps
+
+
+def _from_its_name(line: str, move: Move) -> str:
+    """The line from what the task itself says on: its name, or where it leads."""
+    name = line.find(f'"{move.what}')
+    return line if name < 0 else line[name:]
 
 
 def _told(messages: Sequence[Message], line: str) -> bool:

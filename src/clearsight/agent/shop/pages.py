@@ -15,7 +15,7 @@ PLACES = {"home": "/", "cart": "/cart", "contact": "/contact", "settings": "/set
 def page(look: Look, state: ShopState, title: str, body: str) -> str:
     links = "".join(
         f'<a data-id="nav-{name}" href="{PLACES[name]}">{escape(look.words[name])}'
-        f"{f' ({sum(state.cart.values())})' if name == 'cart' and state.cart else ''}</a>"
+        f"{f' {sum(state.cart.values())}' if name == 'cart' and state.cart else ''}</a>"
         for name in look.order
     )
     size = 19 if state.large_text else 16

@@ -229,7 +229,11 @@ KINDS: dict[str, Callable[[Scene], Draft]] = {
 def draw_task(kind: str, seed: int, split: Split = "train") -> ShopTask:
     """The task that this kind and seed give; splits share neither looks nor words nor products."""
     rng = random.Random(f"{split}/{kind}/{seed}")
-    look, products = draw_look(rng, split), draw_products(rng, split)
+    return set_task(kind, seed, rng, draw_look(rng, split), draw_products(rng, split))
+
+
+def set_task(kind: str, seed: int, rng: random.Random, look: Look, products: tuple[Product, ...]) -> ShopTask:
+    """A task of this kind in a shop that looks and sells like this. seed: what it is told apart by."""
     state = ShopState(products)
     item, other = rng.sample(products, 2)
     draft = KINDS[kind](Scene(rng, look, state, item, other))
