@@ -85,7 +85,7 @@ class Inventor:
         if self._rng.random() > DISGUISED:
             return told
         # As text: a point stands in a line's end ("at 1, 2") and in a call's arguments ("(1, 2)").
-        moving: Sample = json.loads(re.sub(r"(\bat |: \\\\\"\()(\d+), (\d+)", moved, json.dumps(told)))
+        moving: Sample = json.loads(re.sub(r"(\bat |: \\\"\()(\d+), (\d+)", moved, json.dumps(told)))
         return moving
 
 
