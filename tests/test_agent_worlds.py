@@ -144,6 +144,8 @@ def test_tasks_are_drawn_from_their_seeds_and_splits_share_nothing():
         split: {p.name for task in draw_tasks(60, split) for p in task.state.products} for split in ("train", "test")
     }
     assert not names["train"] & names["test"]
+    words = {split: {w for task in draw_tasks(60, split) for w in task.look.words.values()} for split in names}
+    assert not words["train"] & words["test"]
     looks = {split: {(t.look.background, t.look.place, t.look.font) for t in draw_tasks(60, split)} for split in names}
     assert not looks["train"] & looks["test"]
 
