@@ -75,15 +75,19 @@ class Inventor:
         return replace(look, words=words), tuple(renamed)
 
     def elsewhere(self, told: Sample) -> Sample:
-        """The sample with its points moved: equal ones stay equal."""
-        points: dict[tuple[str, str], str] = {}
+        """The sample with its points moved: rows stay rows and columns columns, or all rows become columns."""
+        rng = self._rng
+        if rng.random() > DISGUISED:
+            return told
+        across, down = ([*range(10, 990)] for _ in range(2))
+        rng.shuffle(across)
+        rng.shuffle(down)
+        turned = rng.random() < 0.5
 
         def moved(found: re.Match[str]) -> str:
-            place = f"{self._rng.randint(10, 990)}, {self._rng.randint(10, 990)}"
-            return found[1] + points.setdefault((found[2], found[3]), place)
+            x, y = (part[int(side) % len(part)] for part, side in zip((across, down), found.groups()[1:], strict=True))
+            return f"{found[1]}{y}, {x}" if turned else f"{found[1]}{x}, {y}"
 
-        if self._rng.random() > DISGUISED:
-            return told
         # As text: a point stands in a line's end ("at 1, 2") and in a call's arguments ("(1, 2)").
         moving: Sample = json.loads(re.sub(r"(\bat |: \\\"\()(\d+), (\d+)", moved, json.dumps(told)))
         return moving
