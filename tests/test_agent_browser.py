@@ -66,9 +66,14 @@ PAGES |= {
       <input type="password" placeholder="Word" value="let me in"><select name="s"><option>one
       <option selected>two</select>
       <textarea aria-label="Note">said</textarea><button>Send it</button><button disabled>no</button></form>
-      <div role="button">Role</div><iframe src="/harmless" style="border:0;width:100%;height:90px"></iframe>
+      <div role="button">Role</div><p>A <img alt="tree"> here</p><a href="/"><img alt="Logo" width="9" height="9"></a>
+      <div contenteditable="true" aria-label="Text">said</div>
+      <iframe src="/harmless" style="border:0;width:100%;height:90px"></iframe>
       <div style="height:2000px"></div><a href="/">Far below</a>""",
     "/lines": '<input name="q" style="font-size:40px;width:90%" autofocus><p>One</p><p>Two</p><p>Three</p>',
+    "/drawn": """<form method="post" action="/x"><button>
+      <img alt="Delete everything" width="300" height="60"
+      src="data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"></button></form>""",
     "/covered": '<a href="/two">Under</a><div style="position:fixed;inset:0;background:red">On top</div>',
 }
 CENTRE = {"point": "(150, 70)"}
@@ -200,7 +205,8 @@ def test_a_page_in_words(browser, site):
             'field "Word" = "***" at .',
             'field "s" = "two" at .',
         ),
-        *('field "Note" = "said" at .', '/gone "Send it" at .', 'button "Role" at .', '/ "Far below" below'),
+        *('field "Note" = "said" at .', '/gone "Send it" at .', 'button "Role" at .', '"A tree here"', '/ "Logo" at .'),
+        *('field "Text" = "said" at .', '/ "Far below" below'),
         '/x "Show more" at .',
     ]
     browser.page.goto(f"{site.url}/covered")
@@ -215,7 +221,7 @@ def test_at_each_point_that_is_told_lies_what_was_told(browser, site, path):
     assert told or path == "/long"
     for element in told:
         target = browser.target(Action("Click", point=element.point))
-        assert target.label.startswith(element.label) or element.label in (target.label, "Box", "Note", "s", "Word")
+        assert target.label.startswith(element.label)
         if element.leads:
             assert (target.link or target.form.removeprefix("POST ")).split("#")[0].endswith(element.leads)
         if element.value not in (None, "on", "***"):
@@ -272,7 +278,7 @@ def test_no_new_line_is_left_out(before, now):
 
 def test_secrets_are_in_no_words(operate, browser):
     secrets = Secrets({"WORD": "open sesame, " * 9 + "please"})
-    typing = ("Type", {"text": "{{WORD}}"})
+    typing = ("Type", {"text": "{{ WORD }}"})
     events, chat, _ = operate("/password", click(), typing, ("Wait", {"seconds": 0}), secrets=secrets, observe="both")
     assert events[1].outcome.as_intended
     told = "".join(part.text for message in chat.shown for part in message.parts if isinstance(part, Text))
@@ -424,7 +430,7 @@ def test_a_model_server_that_is_gone_ends_the_run(operate):
 
 @pytest.mark.parametrize(
     ("path", "risk"),
-    [("/delete", "delete"), ("/sly", "delete"), ("/card", "spend"), ("/frame", "delete")],
+    [("/delete", "delete"), ("/sly", "delete"), ("/card", "spend"), ("/frame", "delete"), ("/drawn", "delete")],
 )
 def test_what_cannot_be_undone_needs_a_yes(operate, browser, site, path, risk):
     asked = []

@@ -77,7 +77,7 @@ class Hand:
             return Outcome(False, False, refusal)
         if self._dry_run:
             return Outcome(False, None, "not carried out (dry run)")
-        outcome = self._act(action, real, before, target)
+        outcome = self._act(real, before, target)
         if not outcome.changed and action.name != "Wait":
             self._useless.add(situation)
         return outcome
@@ -88,7 +88,7 @@ class Hand:
             before, self._listing = self._listing, listed(self._screen.elements(), self._secrets.hidden)
             self.words = news(before, self._listing)
 
-    def _act(self, action: Action, real: Action, before: State, target: Target) -> Outcome:
+    def _act(self, real: Action, before: State, target: Target) -> Outcome:
         try:
             notes = list(self._screen.act(real))
         except ScreenError as error:
@@ -98,8 +98,8 @@ class Hand:
         looks = differs(old, self.picture, self._screen.still)
         # A typed text is looked for in the field that had the focus; all else is judged by the screen.
         after = self._screen.target(real) if real.name == "Type" else target
-        states = (before, self._screen.state())
-        outcome = judge(action, looks, states, self._without_secrets(target), self._without_secrets(after))
+        states, shown = (before, self._screen.state()), replace(real, text=self._secrets.hidden(real.text))
+        outcome = judge(shown, looks, states, self._without_secrets(target), self._without_secrets(after))
         held = any("held back" in note or "dismissed" in note for note in notes)
         return Outcome(outcome.changed, False if held else outcome.as_intended, "; ".join([outcome.text, *notes]))
 

@@ -11,9 +11,9 @@ from clearsight.agent.screen.environment import Element, Target
 CONTROL = """e => {
   const kind = (e.type || '').toLowerCase();
   const button = e.tagName === 'BUTTON' || ['submit', 'button', 'image', 'reset'].includes(kind);
-  const field = !button && ['INPUT', 'SELECT', 'TEXTAREA'].includes(e.tagName);
+  const field = !button && (['INPUT', 'SELECT', 'TEXTAREA'].includes(e.tagName) || e.isContentEditable);
   const said = e.getAttribute('aria-label') || (field ? e.labels?.[0]?.innerText || e.placeholder || e.name
-    : e.innerText || (button && e.value)) || e.title || '';
+    : e.innerText || (button && e.value) || e.querySelector('img[alt]')?.alt) || e.title || '';
   const where = address => {
     if (!URL.canParse(address, document.baseURI)) return '';
     const url = new URL(address, document.baseURI);
@@ -24,7 +24,7 @@ CONTROL = """e => {
     : sends ? e.getAttribute('formaction') || e.form.getAttribute('action') || location.href : null;
   const held = () => ['checkbox', 'radio'].includes(kind) ? (e.checked ? 'on' : 'off')
     : kind === 'password' || e.hasAttribute('data-clearsight-secret') ? (e.value && '***')
-    : e.tagName === 'SELECT' ? e.selectedOptions[0]?.text || '' : e.value.slice(0, 2000);
+    : e.tagName === 'SELECT' ? e.selectedOptions[0]?.text || '' : (e.value ?? e.innerText).slice(0, 2000);
   const r = e.getBoundingClientRect(), x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
   const top = document.elementFromPoint(x, y), margin = Math.min(6, r.height / 2);
   const seen = y > margin && y < innerHeight - margin && top && (e === top || e.contains(top) || top.contains(e));
@@ -39,7 +39,8 @@ CONTROL = """e => {
 # What a page holds, in the order of its source: links, buttons and fields, and the text between them.
 ELEMENTS = (
     """() => {
-  const controls = 'a[href], button, input, select, textarea, [role=button], [role=link], [onclick], summary';
+  const controls = 'a[href], button, input, select, textarea, summary, [onclick], [contenteditable=true], '
+    + '[role=button], [role=link], [role=tab], [role=menuitem], [role=option], [role=checkbox], [role=switch]';
   const inWords = """
     + CONTROL
     + """;
@@ -60,6 +61,7 @@ ELEMENTS = (
       if (e.nodeType !== Node.ELEMENT_NODE || ['SCRIPT', 'STYLE', 'NOSCRIPT', 'TEMPLATE'].includes(e.tagName)) continue;
       const style = getComputedStyle(e);
       if (e.tagName === 'BR') text += ' ';
+      else if (e.tagName === 'IMG') text += ` ${e.alt} `;
       else if (style.display === 'none' || style.visibility === 'hidden') continue;
       else if (e.matches(controls)) control(e);
       else if (e.tagName === 'LABEL' && e.control) {
@@ -92,14 +94,16 @@ TARGET = """point => {
   const label = e.closest('label');
   if (label && label.control && !e.closest('a, button, input, select, textarea')) e = label.control;
   e = e.closest('a, button, input, select, textarea, [role=button], [role=link], [onclick], summary') || e;
-  const text = x => (x.getAttribute('aria-label') || x.innerText || x.value || x.title || x.alt || '').slice(0, 200);
+  const text = x => (x.getAttribute('aria-label') || x.innerText || x.value || x.title || x.alt
+    || x.querySelector('img[alt]')?.alt || '').slice(0, 200);
   const named = x => [text(x), x.name, x.id].filter(Boolean).join(' ').slice(0, 300);
   const type = (e.type || '').toLowerCase();
   const button = e.tagName === 'BUTTON' || ['submit', 'button', 'image', 'reset'].includes(type);
   const field = !button && ['INPUT', 'SELECT', 'TEXTAREA'].includes(e.tagName) || e.isContentEditable;
   const form = e.form || e.closest('form');
   const found = {tag: e.tagName.toLowerCase(), type, 
-    label: field ? (e.labels?.[0]?.innerText || e.placeholder || e.name || '') : named(e)};
+    label: !field ? named(e)
+      : e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.placeholder || e.name || ''};
   const link = e.closest('a[href]');
   found.kind = link ? 'link' : field ? 'field' : button && form && type !== 'button' && type !== 'reset' ? 'submit'
     : button ? 'button' : e.onclick || e.getAttribute('role') ? 'button' : '';
