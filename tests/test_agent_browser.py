@@ -67,6 +67,7 @@ PAGES |= {
       <option selected>two</select>
       <textarea aria-label="Note">said</textarea><button>Send it</button><button disabled>no</button></form>
       <div role="button">Role</div><p>A <img alt="tree"> here</p><a href="/"><img alt="Logo" width="9" height="9"></a>
+      <div><template shadowrootmode="open"><button>Shade</button></template></div>
       <div contenteditable="true" aria-label="Text">said</div>
       <iframe src="/harmless" style="border:0;width:100%;height:90px"></iframe>
       <div style="height:2000px"></div><a href="/">Far below</a>""",
@@ -206,7 +207,7 @@ def test_a_page_in_words(browser, site):
             'field "s" = "two" at .',
         ),
         *('field "Note" = "said" at .', '/gone "Send it" at .', 'button "Role" at .', '"A tree here"', '/ "Logo" at .'),
-        *('field "Text" = "said" at .', '/ "Far below" below'),
+        *('button "Shade" at .', 'field "Text" = "said" at .', '/ "Far below" below'),
         '/x "Show more" at .',
     ]
     browser.page.goto(f"{site.url}/covered")
@@ -272,8 +273,16 @@ def test_no_new_line_is_left_out(before, now):
     if told[0].startswith("All as before"):
         assert set(told[1:]) == set(now) - set(before)
         assert len(told[1:]) <= 3
+        assert [line for line in now if line in before] == [line for line in before if line in now]
     else:
         assert told == now
+
+
+def test_what_was_refused_leaves_the_screen_as_it_was_told(operate):
+    _, chat, _ = operate("/lines", click(), ("Click", {"point": "(1, 2000)"}), click(), observe="elements")
+    assert [m.parts[1].text for m in chat.shown if m.role == "tool"] == ["All as before.\n"] * 2
+    _, chat, _ = operate("/delete", click(), observe="elements")
+    assert [m.parts[1].text for m in chat.shown if m.role == "tool"] == ["All as before.\n"]
 
 
 def test_secrets_are_in_no_words(operate, browser):

@@ -147,9 +147,9 @@ class Browser:
                 self._settle()
                 found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
             for frame in self._page.main_frame.child_frames:
-                box = frame.frame_element().bounding_box()
-                if box and box["width"] and box["height"]:
-                    with contextlib.suppress(Exception):  # a frame may go while it is looked at
+                with contextlib.suppress(Error):  # a frame may go while it is looked at
+                    box = frame.frame_element().bounding_box()
+                    if box and box["width"] and box["height"]:
                         found += elements_of(frame.evaluate(ELEMENTS), self.size, (box["x"], box["y"]))
             return found
 

@@ -54,6 +54,8 @@ class Hand:
 
         Raises ScreenGone, or ScreenError if the screen cannot be looked at any more.
         """
+        # Until the screen is looked at again; an action may be refused.
+        self.words = news(self._listing, self._listing)
         try:
             action = read_action(call)
             outcome = self._done() if action.name == "Done" else self._carry_out(action, self._secrets.filled(action))

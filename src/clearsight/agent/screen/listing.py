@@ -27,10 +27,12 @@ def listed(elements: Iterable[Element], hidden: Callable[[str], str] = str) -> s
 
 
 def news(before: str, now: str) -> str:
-    """What to say of a screen after one as in `before`: the lines that are new, or all if many are or some are gone."""
+    """What to say of a screen after one as in `before`: the lines that are new, or all if many are, if some are gone,
+    or if those that stay are not as they were."""
     old, lines = before.split("\n"), now.split("\n")
     new, gone = [line for line in lines if line not in old], [line for line in old if line not in lines]
-    if len(new) > min(FEW, len(lines) // 2) or len(gone) > len(new):
+    moved = [line for line in lines if line in old] != [line for line in old if line in lines]
+    if moved or len(new) > min(FEW, len(lines) // 2) or len(gone) > len(new):
         return now
     return "\n".join(["All as before but:", *new] if new else ["All as before."])
 

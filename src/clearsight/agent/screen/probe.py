@@ -26,7 +26,7 @@ CONTROL = """e => {
     : kind === 'password' || e.hasAttribute('data-clearsight-secret') ? (e.value && '***')
     : e.tagName === 'SELECT' ? e.selectedOptions[0]?.text || '' : (e.value ?? e.innerText).slice(0, 2000);
   const r = e.getBoundingClientRect(), x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
-  const top = document.elementFromPoint(x, y), margin = Math.min(6, r.height / 2);
+  const top = e.getRootNode().elementFromPoint(x, y), margin = Math.min(6, r.height / 2);
   const seen = y > margin && y < innerHeight - margin && top && (e === top || e.contains(top) || top.contains(e));
   return {
     label: said.slice(0, 2000),
