@@ -17,7 +17,6 @@ from clearsight.agent.games import play_game
 from clearsight.agent.screen import Ended
 from clearsight.agent.screen.view import lines_of
 from clearsight.agent.shop import Chance, Oracle, Tasks, draw_task
-from clearsight.model.hub import resolve
 
 KINDS = ("search_add", "message", "remove", "buy", "language", "cheapest")
 ABOUT = {
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     args = parser.parse_args()
     options: dict[str, Any] = {}
-    vlm = VLM.load("nano", adapters={"games": resolve("nano") / "games"})
+    vlm = VLM.load("nano", adapters={"games": "games"})
     for seed in range(args.seed, args.seed + 2):
         play(vlm, seed)
     if args.policy == "nano":

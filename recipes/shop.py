@@ -5,8 +5,8 @@ screens of a few lines, where the line that a task names is found and copied; FO
 each with three tasks and the next move of each; FOLDER/tasks.jsonl has whole tasks. `runs/shop.sh` makes an adapter of
 them for nano. Only the train split is drawn; seeds below 10,000 are left for tests.
 
-A small model learns by heart what it could copy: a few dozen names, where a button always lies. So most shops wear
-invented names, and their points are moved about.
+A small model learns by heart what it could copy: a few dozen names, the mark of a button. So most shops wear
+invented names, and the marks are exchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from clearsight.agent.plain import plain_messages
 from clearsight.agent.screen import Element
 from clearsight.agent.screen.actions import Action
-from clearsight.agent.screen.listing import line_of, listed
+from clearsight.agent.screen.listing import LETTERS, Marks
 from clearsight.agent.shop import ACTIONS, KINDS, Oracle, ShopTask, Tasks
 from clearsight.agent.shop.look import Look, draw_look
 from clearsight.agent.shop.state import Product, ShopState, draw_products
@@ -36,7 +36,7 @@ from clearsight.messages import Message, Text
 
 FIRST_SEED = 10_000
 LINES, PAGES, TASKS = 10_000, 1000, 900
-DISGUISED = 0.8  # of the names, and of the samples whose points are moved
+DISGUISED = 0.8  # of the names
 QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
 
 Sample = dict[str, Any]
@@ -51,7 +51,7 @@ def asked(words: str, task: str) -> Message:
 
 
 class Inventor:
-    """Names and places that nobody has seen before."""
+    """Names that nobody has seen before, and marks that say nothing of their place."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -74,23 +74,18 @@ class Inventor:
         )
         return replace(look, words=words), tuple(renamed)
 
-    def elsewhere(self, told: Sample) -> Sample:
-        """The sample with its points moved: rows stay rows and columns columns, or all rows become columns."""
-        rng = self._rng
-        if rng.random() > DISGUISED:
-            return told
-        across, down = ([*range(10, 990)] for _ in range(2))
-        rng.shuffle(across)
-        rng.shuffle(down)
-        turned = rng.random() < 0.5
+    def marked(self, told: Sample) -> Sample:
+        """The sample with its marks exchanged: else the first line would always be a, and the next b."""
+        others = list(LETTERS)
+        self._rng.shuffle(others)
 
-        def moved(found: re.Match[str]) -> str:
-            x, y = (part[int(side) % len(part)] for part, side in zip((across, down), found.groups()[1:], strict=True))
-            return f"{found[1]}{y}, {x}" if turned else f"{found[1]}{x}, {y}"
+        def exchanged(found: re.Match[str]) -> str:
+            return f"{found[1]}{others[LETTERS.index(found[2])]}"
 
-        # As text: a point stands in a line's end ("at 1, 2") and in a call's arguments ("(1, 2)").
-        moving: Sample = json.loads(re.sub(r"(\bat |: \\\"\()(\d+), (\d+)", moved, json.dumps(told)))
-        return moving
+        # As text: a mark stands at a line's end, behind a quote, and in a call's arguments.
+        text = re.sub(r'(\\" |mark\\": \\")([A-Za-z])(?=\\n|\\"|")', exchanged, json.dumps(told))
+        remarked: Sample = json.loads(text)
+        return remarked
 
 
 class Lines:
@@ -107,7 +102,8 @@ class Lines:
         """A screen of two to `most` lines, and what to do about one of them."""
         rng, elements = self._rng, self._screen(self._rng.randint(2, most))
         element = rng.choice(elements)
-        thought = line_of(element)
+        listing = Marks().listing(elements)
+        thought = listing.text.split("\n")[elements.index(element)]
         if element.leads and rng.random() < 0.35:
             task = rng.choice(self._GOALS).format(element.leads)
         else:
@@ -115,11 +111,11 @@ class Lines:
             name = element.label.rsplit(" ", 2)[0] if element.label.endswith("€") else element.label
             task = rng.choice(self._WISHES).format(name)
             thought = thought[thought.index('"') :]
-        action = Action("Click", element.point)
+        action = Action("Click", mark=thought.rsplit(" ", 1)[1])
         if element.point is None:
             action = Action("Scroll", direction="down" if element.away == "below" else "up")
-        words = "\n".join(map(line_of, elements))
-        return sample([asked(words, task), Message("assistant", (Text(thought), action.call("call")))])
+        said = Message("assistant", (Text(thought), action.call("call")))
+        return self._inventor.marked(sample([asked(listing.text, task), said]))
 
     def _screen(self, count: int) -> list[Element]:
         rng = self._rng
@@ -181,14 +177,14 @@ class Moves:
         if page in ("cart", "checkout") or rng.random() < 0.2:
             state.cart.update({item.number: rng.randint(1, 2) for item in items[: rng.randint(1, 3)]})
         self._show(look, state, page, items[0].number)
-        words = listed(self._tasks.browser.elements())
+        words = Marks().listing(self._tasks.browser.elements()).text
         inside = [item for item in items if item.number in state.cart] or items
         for _ in range(0, QUESTIONS, TOGETHER):
             turns: list[Message] = []
             for number in range(TOGETHER):
-                task, said = self._move(look, state, page, inside)
+                task, said = self._move(look, state, page, inside, words)
                 turns += [asked("" if number else words, task), said]
-            yield self._inventor.elsewhere(sample(turns))
+            yield self._inventor.marked(sample(turns))
 
     def _show(self, look: Look, state: ShopState, page: str, number: int) -> None:
         shop, browser = self._tasks.shop, self._tasks.browser
@@ -200,8 +196,10 @@ class Moves:
             for _ in range(self._rng.choice((0, 0, 1, 2))):
                 browser.act(Action("Scroll", direction="down"))
 
-    def _move(self, look: Look, state: ShopState, page: str, items: Sequence[Product]) -> tuple[str, Message]:
-        """A task and what to do about it on this page."""
+    def _move(
+        self, look: Look, state: ShopState, page: str, items: Sequence[Product], words: str
+    ) -> tuple[str, Message]:
+        """A task and what to do about it on this page, which says these words."""
         rng, here = self._rng, _PLACES.get(page, {})
         # On the cart's page the cart is open, and who wants two things may have put one in.
         away = [kind for kind in KINDS if kind not in (*here, "open_cart", "add_both")] if here else [*KINDS]
@@ -215,8 +213,7 @@ class Moves:
         if here and kind not in here and not move.tap.startswith("nav-"):
             move = scene.nav("home")
         task = ShopTask(kind, 0, draft.text, look, state, (move,), draft.solved)
-        browser = self._tasks.browser
-        said = Oracle(browser, task).chat([Message("user", (Text(listed(browser.elements())),))])
+        said = Oracle(self._tasks.browser, task).chat([Message("user", (Text(words),))])
         return draft.text, Message("assistant", (Text(said.text), *said.tool_calls))
 
 
@@ -251,7 +248,7 @@ def main() -> None:
         whole = Path(folder) / "tasks.jsonl"
         written = write_training_data(records, whole)
         told = map(json.loads, whole.read_text(encoding="utf-8").splitlines())
-        write(arguments.out / "tasks.jsonl", map(inventor.elsewhere, told))
+        write(arguments.out / "tasks.jsonl", map(inventor.marked, told))
     print(f"{screens} invented screens, {pages} pages and {written} tasks in {arguments.out}")
 
 

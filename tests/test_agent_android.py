@@ -11,7 +11,7 @@ from adb_server import AdbServer
 from clearsight.agent import Said
 from clearsight.agent.screen import Action, Guard, Operator, ScreenGone, Secrets
 from clearsight.agent.screen.android import Android
-from clearsight.agent.screen.listing import listed
+from clearsight.agent.screen.listing import Marks
 from clearsight.messages import ToolCall
 
 
@@ -93,14 +93,14 @@ def test_targets_are_read_from_the_accessibility_tree(device):
 def test_a_screen_in_words(device, phone):
     device.observe()
     phone.text = "milk"
-    assert listed(device.elements()).splitlines() == [
+    assert Marks().listing(device.elements()).text.splitlines() == [
         *(
-            'button "Open bank" at 500, 203',
-            'button "Delete all" at 500, 359',
-            'field "Note" = "milk" at 500, 516',
+            'button "Open bank" a',
+            'button "Delete all" b',
+            'field "Note" = "milk" c',
             '"Notes"',
         ),
-        *('field "Wifi" = "on" at 500, 656', 'field "PIN" = "***" at 500, 734'),
+        *('field "Wifi" = "on" d', 'field "PIN" = "***" e'),
     ]
     for element in device.elements():
         if element.point:

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearsight.agent import AgentLimits, ChatError, Said, read_trajectory
-from clearsight.agent.screen import Action, Browser, Ended, Guard, Operator, ScreenGone, Secrets
+from clearsight.agent.screen import Action, Browser, Element, Ended, Guard, Operator, ScreenGone, Secrets
 from clearsight.agent.screen.browser import find_chromium
-from clearsight.agent.screen.listing import listed, news
+from clearsight.agent.screen.listing import LETTERS, LONGEST, Marks, news
 from clearsight.messages import Image, Text, ToolCall
 
 pytestmark = pytest.mark.skipif(
@@ -139,10 +139,10 @@ class Script:
     """A model that does what it is told here: (name, arguments), a text, or an error. Afterwards it is done."""
 
     def __init__(self, *actions):
-        self.actions, self.shown = list(actions), ()
+        self.actions, self.shown, self.options = list(actions), (), {}
 
     def chat(self, messages, **options):
-        self.shown = messages
+        self.shown, self.options = messages, options
         action = self.actions.pop(0) if self.actions else ("Done", {})
         if isinstance(action, BaseException):
             raise action
@@ -187,31 +187,35 @@ def on(browser, selector):
 # What the model is shown
 
 
+def in_words(browser):
+    return Marks().listing(browser.elements()).text
+
+
 def test_a_page_in_words(browser, site):
     browser.page.goto(f"{site.url}/words")
     browser.page.wait_for_load_state("load")
-    said = listed(browser.elements())
-    assert re.sub(r" at \d+, \d+", " at .", said).splitlines() == [
+    said = in_words(browser)
+    assert re.sub(r'" [a-z]$', '" .', said, flags=re.MULTILINE).splitlines() == [
         *(
             '"A title"',
             '"Some bold words"',
-            '/two?x=1 "Two" at .',
+            '/two?x=1 "Two" .',
             '"after"',
-            'http://elsewhere.test/a "Away" at .',
+            'http://elsewhere.test/a "Away" .',
         ),
         *(
-            'button "Plain" at .',
-            'field "Name" = "Ann" at .',
-            'field "Box" = "on" at .',
-            'field "Word" = "***" at .',
-            'field "s" = "two" at .',
+            'button "Plain" .',
+            'field "Name" = "Ann" .',
+            'field "Box" = "on" .',
+            'field "Word" = "***" .',
+            'field "s" = "two" .',
         ),
-        *('field "Note" = "said" at .', '/gone "Send it" at .', 'button "Role" at .', '"A tree here"', '/ "Logo" at .'),
-        *('button "Shade" at .', 'field "Text" = "said" at .', '/ "Far below" below'),
-        '/x "Show more" at .',
+        *('field "Note" = "said" .', '/gone "Send it" .', 'button "Role" .', '"A tree here"', '/ "Logo" .'),
+        *('button "Shade" .', 'field "Text" = "said" .', '/ "Far below" below'),
+        '/x "Show more" .',
     ]
     browser.page.goto(f"{site.url}/covered")
-    assert listed(browser.elements()).splitlines() == ['/two "Under" above', '"On top"']
+    assert in_words(browser).splitlines() == ['/two "Under" above', '"On top"']
 
 
 @pytest.mark.parametrize("path", ["/words", "/", "/form", "/delete", "/sly", "/long"])
@@ -235,7 +239,7 @@ def test_the_model_is_shown_what_was_asked_for(operate, observe, kinds):
     task, result = chat.shown[1].parts[:-1], chat.shown[3].parts[1:]
     assert {type(part) for part in task} == {type(part) for part in result} == kinds
     if observe != "picture":
-        assert re.fullmatch(r'"Start"\n/two "Next page" at \d+, \d+\n', task[-1].text)
+        assert task[-1].text == '"Start"\n/two "Next page" a\n'
         assert result[-1].text == '"Two"\n'
     assert ("line by line" in chat.shown[0].parts[0].text) == (observe != "picture")
 
@@ -245,10 +249,67 @@ def test_a_page_that_goes_elsewhere_of_itself_is_told_all_the_same(operate, brow
     for wait in (0, 20, 60, 120):
         PAGES["/moving"] = f"<p>Wait</p><script>setTimeout(() => location = '/two', {wait})</script>"
         browser.page.goto(f"{site.url}/moving", wait_until="commit")
-        told = [listed(browser.elements()) for _ in range(3)]
+        told = [in_words(browser) for _ in range(3)]
         assert set(told) <= {"", '"Wait"', '"Two"'}
         browser.page.wait_for_url("**/two")
-        assert listed(browser.elements()) == '"Two"'
+        assert in_words(browser) == '"Two"'
+
+
+@given(st.lists(st.lists(st.sampled_from(["x", "y", "z", *map(str, range(60))]), max_size=90), max_size=6))
+def test_a_mark_stands_for_one_line_and_stays_with_it(screens):
+    """Whatever comes and goes: marks are all different, lead where their element lies, and a line keeps its own."""
+    marks, before = Marks(), {}
+    for number, labels in enumerate(screens):
+        elements = [Element(label, point=(place, number)) for place, label in enumerate(labels)]
+        listing = marks.listing(elements)
+        lines = listing.text.splitlines()[:LONGEST]
+        now = {}
+        for place, (line, label) in enumerate(zip(lines, labels, strict=False)):
+            said, mark = line.rsplit(" ", 1)
+            assert said == f'button "{label}"'
+            assert listing.points[mark] == (place, number)
+            assert re.fullmatch("[A-Za-z]{1,2}", mark)
+            now[label, labels[:place].count(label)] = mark
+        assert len(set(now.values())) == len(now) == len(listing.points) == min(len(labels), LONGEST)
+        assert all(before[key] == mark for key, mark in now.items() if key in before)
+        if len(now) <= len(LETTERS) // 2:
+            gone = {mark for key, mark in before.items() if key not in now and len(mark) == 1}
+            assert len(before) > len(LETTERS) // 2 or not gone & set(now.values())
+        before = now
+
+
+@pytest.mark.parametrize("observe", ["elements", "both"])
+def test_the_model_acts_on_what_a_mark_names(operate, browser, observe):
+    events, chat, _ = operate("/", ("Click", {"mark": "b"}), ("Click", {"mark": "a"}), observe=observe)
+    assert "no line has the mark 'b' now" in events[0].outcome.text
+    assert events[1].action.point is not None
+    assert browser.page.url.endswith("/two")
+    assert json.loads(chat.shown[4].parts[-1].arguments) == {"mark": "a"}
+    click_tool = chat.options["tools"][0]
+    assert click_tool.parameters["required"] == (["mark"] if observe == "elements" else [])
+    assert set(click_tool.parameters["properties"]) == ({"mark"} if observe == "elements" else {"point", "mark"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"mark": "a", "point": "(1, 1)"}, "takes a point or a mark, not both"),
+        ({"mark": "abc"}, "a mark is one or two letters, not 'abc'"),
+        ({"mark": 7}, "a mark is one or two letters, not 7"),
+        ({"mark": "z"}, "no line has the mark 'z' now"),
+        ({}, "Click needs 'mark'"),
+    ],
+)
+def test_a_mark_that_cannot_be_followed_is_told_why(operate, arguments, why):
+    events, _, _ = operate("/delete", ("Click", arguments), observe="elements")
+    assert events[0].action is None
+    assert why in events[0].outcome.text
+
+
+def test_a_picture_has_no_marks(operate):
+    events, _, _ = operate("/", ("Click", {"mark": "a"}), ("Click", {}))
+    assert "no line has the mark 'a' now" in events[0].outcome.text
+    assert "Click needs 'point'" in events[1].outcome.text
 
 
 def test_an_unknown_way_of_showing_is_refused(operate):
@@ -260,7 +321,7 @@ def test_only_what_is_new_is_told_again(operate):
     _, chat, _ = operate("/lines", click(), ("Type", {"text": "tea"}), ("Wait", {"seconds": 0}), observe="elements")
     told = [message.parts[1].text for message in chat.shown if message.role == "tool"]
     assert told[0] == told[2] == "All as before.\n"
-    assert re.fullmatch(r'All as before but:\nfield "q" = "tea" at \d+, \d+\n', told[1])
+    assert told[1] == 'All as before but:\nfield "q" = "tea" b\n'
 
 
 @given(

@@ -173,7 +173,7 @@ def test_the_oracle_solves_tasks_in_a_browser_and_its_runs_are_training_data(tmp
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium found; install it or set CLEARSIGHT_CHROMIUM")
 def test_where_the_screen_is_told_in_words_the_oracle_says_the_line_it_acts_on(tmp_path):
-    """What a model learns from must follow from what it is shown: the line is there, and so is the point."""
+    """What a model learns from must follow from what it is shown: the line is there, and so is the mark."""
     with Tasks() as tasks:
         for kind, split in (("search_add", "test"), ("language", "train"), ("less", "test")):
             folder = tmp_path / kind
@@ -186,15 +186,12 @@ def test_where_the_screen_is_told_in_words_the_oracle_says_the_line_it_acts_on(t
                     if call.name in ("Click", "Scroll"):
                         (line,) = texts
                         assert any(other.endswith(line) for other in told)
-                        place = f"at {arguments['point'][1:-1]}" if call.name == "Click" else "below"
-                        assert line.endswith(f" {place}")
-                told += [
-                    line for text in texts for line in text.splitlines() if re.search(r"(at \d+, \d+|below)$", line)
-                ]
+                        assert line.endswith(f'" {arguments.get("mark", "below")}')
+                told += [line for text in texts for line in text.splitlines()]
 
 
 def answers_follow(sample):
-    """Each answer is a line of the screen that is told last, and acts where it lies."""
+    """Each answer is a line of the screen that is told last, and acts on its mark."""
     screen = ""
     for turn in sample["messages"]:
         if turn["role"] == "user":
@@ -204,8 +201,8 @@ def answers_follow(sample):
         assert any(line.endswith(turn["content"]) for line in screen.splitlines())
         (call,) = turn["tool_calls"]
         arguments = json.loads(call["function"]["arguments"])
-        place = f"at {arguments['point'][1:-1]}" if "point" in arguments else {"down": "below", "up": "above"}
-        assert turn["content"].endswith(place if isinstance(place, str) else place[arguments["direction"]])
+        where = {"down": "below", "up": "above"}
+        assert turn["content"].endswith(f'" {arguments.get("mark") or where[arguments["direction"]]}')
 
 
 def test_training_data_of_the_shop_follows_from_what_is_told(monkeypatch):

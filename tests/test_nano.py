@@ -70,6 +70,6 @@ def test_a_tool_is_called_with_what_the_picture_says(nano, monkeypatch):
 
 def test_nano_plays_number_line_with_the_adapter_beside_it():
     """Chance wins about half of these games. One may fall the wrong way where products round differently."""
-    player = VLM.load("nano", adapters={"games": resolve("nano") / "games"})
+    player = VLM.load("nano", adapters={"games": "games"})
     options = {"sampling": SamplingParams(max_tokens=96), "adapter": "games"}
     assert success_rate("number_line", lambda game, seed: player, range(15), **options) >= 14 / 15

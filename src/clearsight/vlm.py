@@ -19,7 +19,7 @@ from clearsight.engine.constraints import Grammars
 from clearsight.inputs import SamplingParams, TokenEvent
 from clearsight.media import DEFAULT_LIMITS, MediaLimits
 from clearsight.messages import MessageLike, parse_tools
-from clearsight.model.hub import preset_for, read_config, resolve, short_name
+from clearsight.model.hub import preset_for, read_config, resolve, resolve_adapter, short_name
 from clearsight.model.lora import read_adapter
 from clearsight.model.precision import has_bfloat16
 from clearsight.model.quantize import load as load_model
@@ -117,7 +117,8 @@ class VLM:
         dtype None keeps the stored one, but full weights become float32 on a device that only emulates bfloat16, where
         it would take tens of times as long. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives
         a preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
-        it is given. adapters: LoRA adapter folders in PEFT's format by the names that requests choose them by.
+        it is given. adapters: LoRA adapters in PEFT's format by the names that requests choose them by: folders, or
+        the model's own (nano brings "games").
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
         vlm = (
@@ -126,7 +127,7 @@ class VLM:
             else cls._stored(name, device, dtype, quantize, settings, media_limits)
         )
         for adapter, folder in adapters.items():
-            vlm.engine.add_adapter(adapter, read_adapter(Path(folder)))
+            vlm.engine.add_adapter(adapter, read_adapter(resolve_adapter(folder, name)))
         return vlm
 
     @classmethod

@@ -140,18 +140,15 @@ class Answering(NamedTuple):
 def open_answering(args: argparse.Namespace) -> Iterator[Answering]:
     """Load the model or greet the server that the arguments name."""
     vision_id = args.label_pictures
-    if args.server is not None and args.adapter is not None:
-        raise UsageError("--adapter is for models loaded here; a server offers its adapters as models")
     if args.server is not None:
+        no_adapter(args)
         from clearsight.cli.remote import RemoteModel
 
         wishes = sampling_wishes(args)
         with RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model) as remote:
             yield Answering(remote.name, lambda messages: remote.stream(messages, wishes, add_vision_id=vision_id))
         return
-    args.model = args.model or DEFAULT_MODEL
-    adapters = {} if args.adapter is None else {args.adapter: args.adapter}
-    vlm = load(args, adapters=adapters)
+    vlm = load_adapted(args)
     sampling = sampling_params(args, vlm.default_sampling)
     reading = FrameBar()
     options = {"add_vision_id": vision_id, "progress": reading.show, "adapter": args.adapter}
@@ -162,6 +159,18 @@ def note_answering(args: argparse.Namespace, answering: Answering) -> None:
     """A server's nano may be another model than the one in the box."""
     if args.server is None:
         note_nano(answering.model)
+
+
+def no_adapter(args: argparse.Namespace) -> None:
+    """Raises UsageError if one is asked for beside a server."""
+    if args.adapter is not None:
+        raise UsageError("--adapter is for models loaded here; a server offers its adapters as models")
+
+
+def load_adapted(args: argparse.Namespace) -> VLM:
+    """The model that the arguments name, or the default one, with its adapter, if one is named, by that name."""
+    args.model = args.model or DEFAULT_MODEL
+    return load(args, adapters={} if args.adapter is None else {args.adapter: args.adapter})
 
 
 def load(args: argparse.Namespace, **settings: Any) -> VLM:

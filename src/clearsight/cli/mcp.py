@@ -6,7 +6,7 @@ import argparse
 import os
 
 from clearsight.cli.operate import open_chat
-from clearsight.cli.options import UsageError, add_server, add_weights
+from clearsight.cli.options import UsageError, add_adapter, add_server, add_weights
 
 
 def add_mcp(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_mcp(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow", action="append", default=[], metavar="HOST",
                         help="pages of this host may be opened; may be repeated (default: none)")  # fmt: skip
     add_weights(parser)
+    add_adapter(parser)
     add_server(parser)
     parser.set_defaults(tool_format="hermes")
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from clearsight.cli.commands import load
-from clearsight.cli.options import DEFAULT_MODEL, KEY_VARIABLE, UsageError, add_server, add_weights
+from clearsight.cli.commands import load_adapted, no_adapter
+from clearsight.cli.options import KEY_VARIABLE, UsageError, add_adapter, add_server, add_weights
 
 if TYPE_CHECKING:
     from clearsight.agent import Answer, Chat
@@ -41,10 +41,12 @@ def add_operate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="1008x756", metavar="WxH", help="of the browser's page (default: 1008x756)")
     parser.add_argument("--observe", choices=("picture", "elements", "both"), default="picture",
                         help="show the model a picture, the elements in words, or both (default: picture)")  # fmt: skip
+    parser.add_argument("--actions", metavar="NAMES", help="offer only these, as Click,Type,Done (default: all)")
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     parser.add_argument("--tool-format", choices=("hermes", "function"), default="hermes",
                         help="how a model loaded here writes its actions (default: hermes)")  # fmt: skip
     add_weights(parser)
+    add_adapter(parser)
     add_server(parser)
 
 
@@ -60,14 +62,15 @@ def operate(args: argparse.Namespace) -> int:
         guard = Guard(sites=_places(args), confirm=frozenset(RISKS) - set(_risks(args)), ask=_ask)
         secrets = Secrets(_secrets(args.secret))
         limits = AgentLimits(steps=args.steps, seconds=args.seconds)
+        shown = {"observe": args.observe, "actions": _actions(args.actions)}
     except ValueError as error:
         raise UsageError(str(error)) from error
     with contextlib.ExitStack() as stack:
         # The screen first: it fails sooner than a model loads.
         screen = _open_screen(args, stack)
         chat, options = open_chat(args)
-        more = {"guard": guard, "observe": args.observe, "secrets": secrets, "limits": limits, "dry_run": args.dry_run}
-        operator = Operator(chat, screen, record=args.record, **more, **options)
+        rules = {"guard": guard, "secrets": secrets, "limits": limits, "dry_run": args.dry_run}
+        operator = Operator(chat, screen, record=args.record, **rules, **shown, **options)
         reason = ""
         for event in operator.run(args.task):
             print(lines_of(event), flush=True)
@@ -82,11 +85,11 @@ def open_chat(args: argparse.Namespace) -> tuple[Chat, dict[str, Any]]:
     if args.server is not None:
         from clearsight.cli.remote import RemoteModel
 
+        no_adapter(args)
         return RemoteChat(RemoteModel(args.server, args.key or os.environ.get(KEY_VARIABLE), args.model)), {}
-    args.model = args.model or DEFAULT_MODEL
-    vlm = load(args)
+    vlm = load_adapted(args)
     sampling = replace(vlm.default_sampling, max_tokens=_LONGEST_THOUGHT)
-    return vlm, {"sampling": sampling, "tool_format": args.tool_format}
+    return vlm, {"sampling": sampling, "tool_format": args.tool_format, "adapter": args.adapter}
 
 
 class RemoteChat:
@@ -120,6 +123,16 @@ def _risks(args: argparse.Namespace) -> list[str]:
     if unknown is not None:
         raise UsageError(f"--without-asking takes {', '.join(RISKS)}, not {unknown!r}")
     return list(args.without_asking)
+
+
+def _actions(names: str | None) -> Sequence[str]:
+    from clearsight.agent.screen.actions import ACTIONS
+
+    chosen = tuple(ACTIONS) if names is None else tuple(name.strip() for name in names.split(","))
+    unknown = next((name for name in chosen if name not in ACTIONS), None)
+    if unknown is not None:
+        raise UsageError(f"--actions takes {', '.join(ACTIONS)}, not {unknown!r}")
+    return chosen
 
 
 def _secrets(items: Sequence[str]) -> dict[str, str]:

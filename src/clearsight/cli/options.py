@@ -57,7 +57,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draw", metavar="OUT.png",
                         help="draw the answer's boxes and points on their picture (OUT-2.png: the second)")  # fmt: skip
     add_weights(parser)
-    _add_adapter(parser)
+    add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -66,7 +66,7 @@ def add_ask(parser: argparse.ArgumentParser) -> None:
 def add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="FILE", help="pictures and videos for the first question")
     add_weights(parser)
-    _add_adapter(parser)
+    add_adapter(parser)
     add_server(parser)
     _add_prompt(parser)
     add_sampling(parser)
@@ -108,9 +108,11 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_adapter(parser: argparse.ArgumentParser) -> None:
+def add_adapter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--adapter", metavar="DIR", help="use this LoRA adapter, as `clearsight train` or PEFT write it"
+        "--adapter",
+        metavar="DIR",
+        help="use this LoRA adapter, as `clearsight train` or PEFT write it, or one the model brings (nano: games)",
     )
 
 

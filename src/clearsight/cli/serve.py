@@ -76,7 +76,5 @@ def _adapters(items: list[str]) -> dict[str, str]:
             raise UsageError(f"--adapter is {item!r}; it must be NAME=DIR")
         if name in found:
             raise UsageError(f"--adapter names {name!r} twice")
-        if not os.path.isdir(folder):
-            raise UsageError(f"--adapter {name} names {folder!r}, which is no folder")
         found[name] = folder
     return found

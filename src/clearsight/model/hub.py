@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from clearsight.config import PRESETS, ConfigError, ModelConfig, config_from_json, read_json
+from clearsight.model.lora import CONFIG_FILE
 
 OFFICIAL = {
     "2b": "Qwen/Qwen2-VL-2B-Instruct",
@@ -50,6 +51,22 @@ def resolve(name: str, *, offline: bool | None = None, weights: bool = True) -> 
     if not (folder / "config.json").is_file():
         raise ModelNotFound(f"{folder} holds no config.json, so it is not a model folder")
     return folder
+
+
+def resolve_adapter(adapter: str | Path, model: str) -> Path:
+    """The folder of an adapter: one that is there, or one of this name in the model's own folder (nano: "games").
+
+    Raises ModelNotFound.
+    """
+    folder = Path(adapter).expanduser()
+    if folder.is_dir():
+        return folder
+    home = resolve(model, weights=False)
+    own = {found.parent.name: found.parent for found in sorted(home.glob(f"*/{CONFIG_FILE}"))}
+    if str(adapter) not in own:
+        known = f"; {model} brings {', '.join(own)}" if own else ""
+        raise ModelNotFound(f"the adapter {str(adapter)!r} is no folder{known}")
+    return own[str(adapter)]
 
 
 def short_name(name: str) -> str | None:

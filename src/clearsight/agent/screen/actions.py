@@ -24,10 +24,12 @@ class ActionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """name: one of ACTIONS. point: thousandths of the screen's width and height. seconds: for Wait."""
+    """name: one of ACTIONS. point: thousandths of the screen's width and height. mark: what the screen in words calls
+    the place; where a mark is told, it stands for a point. seconds: for Wait."""
 
     name: str
     point: Point | None = None
+    mark: str = ""
     text: str = ""
     direction: str = ""
     key: str = ""
@@ -42,8 +44,8 @@ class Action:
     @property
     def arguments(self) -> dict[str, Any]:
         """As the model writes them."""
-        written = {"point": self.point and f"({self.point[0]}, {self.point[1]})"}
-        plain = {name: getattr(self, name) for name in ("text", "direction", "key", "seconds")}
+        written = {"point": self.point and not self.mark and f"({self.point[0]}, {self.point[1]})"}
+        plain = {name: getattr(self, name) for name in ("mark", "text", "direction", "key", "seconds")}
         return {name: value for name, value in {**written, **plain}.items() if value}
 
     def call(self, identity: str = "") -> ToolCall:
@@ -55,7 +57,19 @@ _POINT = {
     "description": '"(x, y)", each from 0 to 1000 of the screen',
     "pattern": r"^\(\d{1,4}, \d{1,4}\)$",
 }
+_MARK = {
+    "type": "string",
+    "description": "the letters at the end of its line",
+    "pattern": "^[A-Za-z]{1,2}$",
+}
 _DIRECTION = {"type": "string", "enum": list(DIRECTIONS)}
+
+# How a model says where: by what it is shown of the screen.
+POINTING: dict[str, dict[str, Any]] = {
+    "picture": {"point": _POINT},
+    "elements": {"mark": _MARK},
+    "both": {"point": _POINT, "mark": _MARK},
+}
 
 # name: (what it does, its parameters, those of them that may be left out)
 ACTIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -73,27 +87,38 @@ ACTIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-def action_tools(names: Iterable[str] = tuple(ACTIONS)) -> list[Tool]:
-    """As tools, all or some of them. Raises KeyError for a name that is none."""
-    chosen = ((name, *ACTIONS[name]) for name in names)
-    return [Tool(name, about, _parameters(fields, free)) for name, about, fields, free in chosen]
+def action_tools(names: Iterable[str] = tuple(ACTIONS), observe: str = "picture") -> list[Tool]:
+    """As tools, all or some of them, for a model that is shown the screen in this way (POINTING).
+
+    Raises KeyError for a name that is none.
+    """
+    return [Tool(name, ACTIONS[name][0], _parameters(*ACTIONS[name][1:], POINTING[observe])) for name in names]
 
 
-def _parameters(fields: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
-    required = [name for name in fields if name not in free]
-    return {"type": "object", "properties": dict(fields), "required": required, "additionalProperties": False}
+def _parameters(fields: Mapping[str, Any], free: tuple[str, ...], pointing: Mapping[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, field in fields.items():
+        properties |= pointing if name == "point" else {name: field}
+    # Of two ways to say where, one is left out.
+    optional = {*free, *(pointing if "point" in free or len(pointing) > 1 else ())}
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def read_action(call: ToolCall) -> Action:
-    """A model's call as an action. Raises ActionError."""
+def read_action(call: ToolCall, observe: str = "picture") -> Action:
+    """A model's call as an action. A point or a mark is taken whatever it was told to write. Raises ActionError."""
     if call.name not in ACTIONS:
         raise ActionError(f"there is no action {call.name!r}; the actions are {', '.join(ACTIONS)}")
     _, fields, free = ACTIONS[call.name]
     given: dict[str, Any] = json.loads(call.arguments)
-    unknown = sorted(set(given) - set(fields))
-    missing = sorted(set(fields) - set(given) - set(free))
+    if "point" in given and "mark" in given:
+        raise ActionError(f"{call.name} takes a point or a mark, not both")
+    named = {"point" if name == "mark" else name for name in given}
+    unknown = sorted(named - set(fields))
+    missing = sorted(set(fields) - named - set(free))
     if unknown or missing:
-        problem = f"does not take {unknown[0]!r}" if unknown else f"needs {missing[0]!r}"
+        ways = " or ".join(map(repr, POINTING[observe] if missing[:1] == ["point"] else missing[:1]))
+        problem = f"does not take {unknown[0]!r}" if unknown else f"needs {ways}"
         raise ActionError(f"{call.name} {problem}")
     return Action(call.name, **{name: _READERS[name](value) for name, value in given.items()})
 
@@ -128,6 +153,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _mark(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z]{1,2}", value.strip()):
+        raise ActionError(f"a mark is one or two letters, not {value!r}")
+    return value.strip()
+
+
 def _direction(value: Any) -> str:
     if value not in DIRECTIONS:
         raise ActionError(f"a direction is one of {', '.join(DIRECTIONS)}, not {value!r}")
@@ -148,6 +179,7 @@ def _seconds(value: Any) -> float:
 
 _READERS: dict[str, Any] = {
     "point": read_point,
+    "mark": _mark,
     "text": _text,
     "direction": _direction,
     "key": _key,

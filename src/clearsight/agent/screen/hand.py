@@ -11,7 +11,7 @@ from PIL.Image import Image as PillowImage
 from clearsight.agent.screen.actions import Action, ActionError, read_action
 from clearsight.agent.screen.environment import Environment, ScreenError, State, Target
 from clearsight.agent.screen.guard import Guard
-from clearsight.agent.screen.listing import listed, news
+from clearsight.agent.screen.listing import Listing, Marks, news
 from clearsight.agent.screen.outcome import Outcome, differs, judge
 from clearsight.agent.screen.secrets import Secrets
 from clearsight.messages import ToolCall
@@ -22,18 +22,16 @@ _AGAIN = Outcome(False, False, "this was tried here before and changed nothing; 
 class Hand:
     """Acts on an environment and remembers what was in vain. picture: the screen as it was last seen.
 
-    told: whether the screen is wanted in words as well; then words has them, or what is new since the last action.
+    observe: one of POINTING; if the screen is wanted in words, `words` has them, or what is new since the last action.
     """
 
-    def __init__(
-        self, environment: Environment, guard: Guard, secrets: Secrets, dry_run: bool, told: bool = False
-    ) -> None:
+    def __init__(self, environment: Environment, guard: Guard, secrets: Secrets, dry_run: bool, observe: str) -> None:
         self._screen, self._guard, self._secrets, self._dry_run = environment, guard, secrets, dry_run
         self._tried: Counter[tuple[str, str]] = Counter()
         self._useless: set[tuple[str, str]] = set()
         environment.decide = guard.decide
         environment.hide(secrets.values)
-        self._told, self._listing, self.words = told, "", ""
+        self._observe, self._listing, self._marks, self.words = observe, Listing(), Marks(), ""
         self._look()
 
     @property
@@ -55,13 +53,19 @@ class Hand:
         Raises ScreenGone, or ScreenError if the screen cannot be looked at any more.
         """
         # Until the screen is looked at again; an action may be refused.
-        self.words = news(self._listing, self._listing)
+        self.words = news(self._listing.text, self._listing.text)
         try:
-            action = read_action(call)
+            action = self._placed(read_action(call, self._observe))
             outcome = self._done() if action.name == "Done" else self._carry_out(action, self._secrets.filled(action))
         except ActionError as error:
             return None, Outcome(False, False, str(error))
         return action, replace(outcome, text=self._secrets.hidden(outcome.text))
+
+    def _placed(self, action: Action) -> Action:
+        """With the point that its mark stands for now."""
+        if action.mark and action.mark not in self._listing.points:
+            raise ActionError(f"no line has the mark {action.mark!r} now")
+        return replace(action, point=self._listing.points[action.mark]) if action.mark else action
 
     def _done(self) -> Outcome:
         return Outcome(False, None, "finished, as the model says")
@@ -86,9 +90,10 @@ class Hand:
 
     def _look(self) -> None:
         self.picture = self._screen.observe()
-        if self._told:
-            before, self._listing = self._listing, listed(self._screen.elements(), self._secrets.hidden)
-            self.words = news(before, self._listing)
+        if self._observe != "picture":
+            before = self._listing
+            self._listing = self._marks.listing(self._screen.elements(), self._secrets.hidden)
+            self.words = news(before.text, self._listing.text)
 
     def _act(self, real: Action, before: State, target: Target) -> Outcome:
         try:

@@ -37,13 +37,15 @@ class Oracle:
                 return Said(f"I cannot find {move.what} here.")
             (element,) = elements_of([found], self._browser.size)
             # Where the screen is told in words, its line says all that the action follows from.
-            line = line_of(element)
-            told = _from_its_name(line, move) if _told(messages, line) else ""
+            line = _told(messages, line_of(element))
+            told = _from_its_name(line, move)
             if element.point is None:
                 direction = "down" if element.away == "below" else "up"
                 return _said(told or f"I scroll {direction} to {move.what}.", Action("Scroll", direction=direction))
             self._pending.pop(0)
-            return _said(told or f"I click {move.what}.", Action("Click", point=element.point))
+            if told:
+                return _said(told, Action("Click", mark=line.rsplit(" ", 1)[1]))
+            return _said(f"I click {move.what}.", Action("Click", point=element.point))
         self._pending.pop(0)
         return _said("I type the text." if action.name == "Type" else "I press Enter.", action)
 
@@ -64,10 +66,11 @@ def _from_its_name(line: str, move: Move) -> str:
     return line if name < 0 else line[name:]
 
 
-def _told(messages: Sequence[Message], line: str) -> bool:
-    """Whether a message has this line."""
-    texts = (part.text for message in messages for part in message.parts if isinstance(part, Text))
-    return any(line in text.split("\n") for text in texts)
+def _told(messages: Sequence[Message], line: str) -> str:
+    """The line as it was told last, with its mark; "" if it never was."""
+    texts = (part.text for message in reversed(messages) for part in message.parts if isinstance(part, Text))
+    lines = (told for text in texts for told in text.split("\n"))
+    return next((told for told in lines if told == line or told.startswith(f"{line} ")), "")
 
 
 def _said(thought: str, action: Action) -> Said:
