@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from clearsight.agent.screen.actions import Point
 from clearsight.agent.screen.environment import Element, Target
+
+Window = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of the screen."""
 
 # A link, button or field in words, with its middle; what is half hidden, or has another on top, is out of sight.
 CONTROL = """e => {
@@ -141,24 +143,36 @@ def target_of(found: dict[str, Any] | None) -> Target:
     return Target(**values, value=value[:4000] if isinstance(value, str) else None)
 
 
-def elements_of(found: Any, size: tuple[int, int], offset: tuple[float, float] = (0, 0)) -> list[Element]:
-    """What ELEMENTS answered, as elements of a screen of this width and height. offset: of the frame on the screen."""
-    return [_element(item, size, offset) for item in found or () if isinstance(item, dict)]
+def elements_of(
+    found: Any, size: tuple[int, int], offset: tuple[float, float] = (0, 0), window: Window | None = None
+) -> list[Element]:
+    """What ELEMENTS answered, as elements of a screen of this width and height.
+
+    offset: of the page on the screen, in pixels. window: what is in sight of it; None for the whole screen.
+    """
+    window = window or (0, 0, *size)
+    return [_element(item, size, offset, window) for item in found or () if isinstance(item, dict)]
 
 
-def _element(item: dict[str, Any], size: tuple[int, int], offset: tuple[float, float]) -> Element:
+def _element(item: dict[str, Any], size: tuple[int, int], offset: tuple[float, float], window: Window) -> Element:
     label, leads, value = (str(item.get(name) or "")[:2000] for name in ("label", "leads", "value"))
     held = value if isinstance(item.get("value"), str) else None
     if "seen" not in item:
         return Element(label)
-    point = _point((item.get("x"), item.get("y")), size, offset) if item["seen"] is True else None
-    away = "" if point else "below" if item.get("down") else "above"
-    return Element(label, leads, held, point, away)
+    place = _place((item.get("x"), item.get("y")), offset)
+    if item["seen"] is True and place and _within(place, window):
+        across, down = (round(1000 * part / side) for part, side in zip(place, size, strict=True))
+        return Element(label, leads, held, (across, down))
+    below = place[1] >= size[1] / 2 if place and item["seen"] is True else item.get("down")
+    return Element(label, leads, held, away="below" if below else "above")
 
 
-def _point(place: tuple[Any, Any], size: tuple[int, int], offset: tuple[float, float]) -> Point | None:
-    """In thousandths, None if that is no place on the screen."""
+def _place(place: tuple[Any, Any], offset: tuple[float, float]) -> tuple[float, float] | None:
+    """In pixels of the screen, None if that is no place."""
     if not all(isinstance(part, (int, float)) and abs(part) < 1e6 for part in place):
         return None
-    x, y = (round(1000 * (part + away) / side) for part, side, away in zip(place, size, offset, strict=True))
-    return (x, y) if 0 <= x <= 1000 and 0 <= y <= 1000 else None
+    return place[0] + offset[0], place[1] + offset[1]
+
+
+def _within(place: tuple[float, float], window: Window) -> bool:
+    return window[0] <= place[0] <= window[2] and window[1] <= place[1] <= window[3]
