@@ -1,9 +1,10 @@
 """Data for `clearsight train` of one who knows the demo shop: `python recipes/shop.py FOLDER`.
 
-The shop is told in words (`observe="elements"`). Three files, from short to long: FOLDER/lines.jsonl has invented
+The shop is told in words (`observe="elements"`). Four files, from short to long: FOLDER/lines.jsonl has invented
 screens of a few lines, where the line that a task names is found and copied; FOLDER/moves.jsonl has pages of the shop,
-each with three tasks and the next move of each; FOLDER/tasks.jsonl has whole tasks. `runs/shop.sh` makes an adapter of
-them for nano. Only the train split is drawn; seeds below 10,000 are left for tests.
+each with three tasks and the next move of each; FOLDER/ways.jsonl has whole tasks without what an operator is told
+first, which is long, always the same and soon learned; FOLDER/tasks.jsonl has them with it. `runs/shop.sh` makes an
+adapter of them for nano. Only the train split is drawn; seeds below 10,000 are left for tests.
 
 A small model learns by heart what it could copy: a few dozen names, the mark of a button. So most shops wear
 invented names, and the marks are exchanged.
@@ -16,10 +17,10 @@ import copy
 import json
 import random
 import re
-import string
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ from clearsight.agent.screen import Element
 from clearsight.agent.screen.actions import Action
 from clearsight.agent.screen.listing import LETTERS, Marks
 from clearsight.agent.shop import ACTIONS, KINDS, Oracle, ShopTask, Tasks
-from clearsight.agent.shop.look import Look, draw_look
+from clearsight.agent.shop.look import Look, Split, draw_look
 from clearsight.agent.shop.state import Product, ShopState, draw_products
 from clearsight.agent.shop.tasks import Scene, set_task
 from clearsight.agent.trajectory import write_training_data
 from clearsight.messages import Message, Text
+from clearsight.train.worlds import tokens
+from clearsight.train.worlds.vocabulary import question_words
 
 FIRST_SEED = 10_000
 LINES, PAGES, TASKS = 10_000, 1000, 900
 DISGUISED = 0.8  # of the names
+WHOLE = 0.3  # of the invented words
 QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
 
 Sample = dict[str, Any]
@@ -50,6 +54,27 @@ def asked(words: str, task: str) -> Message:
     return Message("user", (Text(f"{words}\nYour task is: {task}" if words else f"Your task is: {task}"),))
 
 
+def without_beginning(told: Sample) -> Sample:
+    """Without the tools and the system message."""
+    return {"messages": [message for message in told["messages"] if message["role"] != "system"]}
+
+
+def _words_of(split: Split) -> frozenset[str]:
+    """Of the names that things have in the shops of a split, in lower case."""
+    rngs = [random.Random(seed) for seed in range(200)]
+    names = [name for rng in rngs for name in draw_look(rng, split).words.values()]
+    names += [product.name for rng in rngs for product in draw_products(rng, split)]
+    return frozenset(word for name in names for word in name.lower().split())
+
+
+_HELD = _words_of("test") - _words_of("train") - frozenset("and for in into the".split())
+
+
+@cache
+def _whole_words() -> tuple[str, ...]:
+    return tuple(word for piece in question_words() if (word := piece.strip().lower()).isalpha())
+
+
 class Inventor:
     """Names that nobody has seen before, and marks that say nothing of their place."""
 
@@ -57,8 +82,11 @@ class Inventor:
         self._rng = rng
 
     def word(self) -> str:
-        word = "".join(self._rng.choices(string.ascii_lowercase, k=self._rng.randint(2, 7)))
-        return word.capitalize() if self._rng.random() < 0.6 else word
+        """Of a vocabulary as small as nano's some words are one token: those must be seen to be copied too."""
+        rng = self._rng
+        while (word := rng.choice(_whole_words()) if rng.random() < WHOLE else tokens.word(rng, "train", 8)) in _HELD:
+            pass
+        return word.capitalize() if rng.random() < 0.6 else word
 
     def shop(self) -> tuple[Look, tuple[Product, ...]]:
         """A shop of the train split, most of whose names are invented."""
@@ -247,7 +275,8 @@ def main() -> None:
                 records.append(record / "run.jsonl")
         whole = Path(folder) / "tasks.jsonl"
         written = write_training_data(records, whole)
-        told = map(json.loads, whole.read_text(encoding="utf-8").splitlines())
+        told = [json.loads(line) for line in whole.read_text(encoding="utf-8").splitlines()]
+        write(arguments.out / "ways.jsonl", map(without_beginning, map(inventor.marked, told)))
         write(arguments.out / "tasks.jsonl", map(inventor.marked, told))
     print(f"{screens} invented screens, {pages} pages and {written} tasks in {arguments.out}")
 

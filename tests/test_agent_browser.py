@@ -248,9 +248,10 @@ def test_frames_within_frames_are_told_as_far_as_they_are_in_sight(browser, site
 @pytest.mark.parametrize(("observe", "kinds"), [("picture", {Image}), ("elements", {Text}), ("both", {Image, Text})])
 def test_the_model_is_shown_what_was_asked_for(operate, observe, kinds):
     _, chat, _ = operate("/", click(110, 230), observe=observe)
-    task, result = chat.shown[1].parts[:-1], chat.shown[3].parts[1:]
+    task, result = chat.shown[1].parts[:-1], chat.shown[3].parts[1 : 3 if observe == "both" else 2]
     assert {type(part) for part in task} == {type(part) for part in result} == kinds
     if observe != "picture":
+        assert chat.shown[3].parts[-1] == chat.shown[1].parts[-1] == Text("Your task is: do it")
         assert task[-1].text == '"Start"\n/two "Next page" a\n'
         assert result[-1].text == '"Two"\n'
     assert ("line by line" in chat.shown[0].parts[0].text) == (observe != "picture")

@@ -166,6 +166,7 @@ class _Run:
         self._observe = observe
         self._chat, self._options, self._budget, self._logs, self._secrets = chat, options, budget, logs, secrets
         self._hand: Hand | None = None
+        self._task = Text("")
         self._messages: list[Message] = []
         self._failures = 0
         self._last = ""
@@ -180,7 +181,8 @@ class _Run:
             names = ", ".join(f"{{{{{name}}}}}" for name in self._secrets.names)
             system += f" To type one of the person's secrets, write its placeholder as the text: {names}."
         self._add(Message("system", (Text(system),)))
-        self._add(Message("user", (*self._view(), Text(f"Your task is: {task}"))))
+        self._task = Text(f"Your task is: {task}")
+        self._add(Message("user", (*self._view(), self._task)))
 
     def steps(self, dry_run: bool) -> Iterator[Step | Ended]:
         while True:
@@ -265,7 +267,9 @@ class _Run:
         said = f"{outcome.text[:1].upper()}{outcome.text[1:]}.\n"
         if calls:
             seen = () if calls[0].name == "Done" else self._view()
-            self._add(Message("tool", (Text(said), *seen), calls[0].id))
+            # Behind many lines a small model does not find the task again.
+            again = (self._task,) if seen and self._observe != "picture" else ()
+            self._add(Message("tool", (Text(said), *seen, *again), calls[0].id))
         else:
             self._add(Message("user", (Text(said),)))
 
