@@ -40,7 +40,7 @@ from clearsight.train.worlds.vocabulary import question_words
 FIRST_SEED = 10_000
 LINES, PAGES, TASKS = 10_000, 1000, 900
 DISGUISED = 0.8  # of the names
-WHOLE = 0.3  # of the invented words
+WHOLE = 0.5  # of the words of a label that is invented
 QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
 
 Sample = dict[str, Any]
@@ -72,7 +72,8 @@ _HELD = _words_of("test") - _words_of("train") - frozenset("and for in into the"
 
 @cache
 def _whole_words() -> tuple[str, ...]:
-    return tuple(word for piece in question_words() if (word := piece.strip().lower()).isalpha())
+    pieces = {piece.strip() for piece in question_words()}
+    return tuple(sorted(piece for piece in pieces if piece.isalpha() and piece.lower() not in _HELD))
 
 
 class Inventor:
@@ -82,20 +83,23 @@ class Inventor:
         self._rng = rng
 
     def word(self) -> str:
-        """Of a vocabulary as small as nano's some words are one token: those must be seen to be copied too."""
         rng = self._rng
-        while (word := rng.choice(_whole_words()) if rng.random() < WHOLE else tokens.word(rng, "train", 8)) in _HELD:
+        while (word := tokens.word(rng, "train", 8)) in _HELD:
             pass
         return word.capitalize() if rng.random() < 0.6 else word
+
+    def label(self) -> str:
+        """One to three words. Of a vocabulary as small as nano's some are one token, and copied as such or not at all:
+        they must be seen as often as letters are."""
+        rng = self._rng
+        words = (rng.choice(_whole_words()) if rng.random() < WHOLE else self.word() for _ in range(rng.randint(1, 3)))
+        return " ".join(words)
 
     def shop(self) -> tuple[Look, tuple[Product, ...]]:
         """A shop of the train split, most of whose names are invented."""
         rng = self._rng
         look, products = draw_look(rng, "train"), draw_products(rng, "train")
-        words = {
-            name: " ".join(self.word() for _ in range(rng.randint(1, 3))) if rng.random() < DISGUISED else word
-            for name, word in look.words.items()
-        }
+        words = {name: self.label() if rng.random() < DISGUISED else word for name, word in look.words.items()}
         renamed = (
             replace(product, name=f"{self.word()} {self.word()}") if rng.random() < DISGUISED else product
             for product in products
@@ -132,7 +136,7 @@ class Lines:
         element = rng.choice(elements)
         listing = Marks().listing(elements)
         thought = listing.text.split("\n")[elements.index(element)]
-        if element.leads and rng.random() < 0.35:
+        if element.leads and rng.random() < 0.6:
             task = rng.choice(self._GOALS).format(element.leads)
         else:
             # A product is named without its price.
@@ -166,7 +170,7 @@ class Lines:
             return f"{product.name} {product.price} €"
         if kind < 0.55:
             return rng.choice(list(draw_look(rng, "train").words.values()))
-        return " ".join(self._inventor.word() for _ in range(rng.choice((1, 1, 2))))
+        return self._inventor.label()
 
     def _where(self) -> str:
         rng = self._rng
