@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clearsight.config import PRESETS, ConfigError, config_to_json, read_json
-from clearsight.model.hub import OFFICIAL, ModelNotFound, preset_for, read_config, resolve
+from clearsight.model.hub import OFFICIAL, ModelNotFound, preset_for, read_config, resolve, resolve_adapter
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -134,6 +134,15 @@ def test_unknown_names_list_what_is_accepted(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve(name)
     assert str(caught.value).startswith(f"unknown model {name!r}; use nano, 2b, 7b, 72b,")
+
+
+def test_an_adapter_is_a_folder_or_one_that_the_model_brings(tmp_path: Path) -> None:
+    assert resolve_adapter(tmp_path, "nano") == tmp_path
+    assert resolve_adapter("games", "nano") == resolve("nano") / "games"
+    with pytest.raises(ModelNotFound, match="the adapter 'nope' is no folder; nano brings games"):
+        resolve_adapter("nope", "nano")
+    with pytest.raises(ModelNotFound, match=r"the adapter 'nope' is no folder$"):
+        resolve_adapter("nope", "not/here")
 
 
 def test_a_folder_is_itself_and_needs_a_config(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -61,8 +62,10 @@ def resolve_adapter(adapter: str | Path, model: str) -> Path:
     folder = Path(adapter).expanduser()
     if folder.is_dir():
         return folder
-    home = resolve(model, weights=False)
-    own = {found.parent.name: found.parent for found in sorted(home.glob(f"*/{CONFIG_FILE}"))}
+    own: dict[str, Path] = {}
+    with contextlib.suppress(ModelNotFound):  # a model of random weights has no folder
+        home = resolve(model, offline=True, weights=False)
+        own = {found.parent.name: found.parent for found in sorted(home.glob(f"*/{CONFIG_FILE}"))}
     if str(adapter) not in own:
         known = f"; {model} brings {', '.join(own)}" if own else ""
         raise ModelNotFound(f"the adapter {str(adapter)!r} is no folder{known}")
