@@ -12,8 +12,8 @@ demo: $(VENV)/.core
 demo-live: $(VENV)/.core
 	@$(PY) examples/demo_live.py
 
-# Needs Chromium as well; POLICY=nano lets the model in the box try instead of a script that knows the way.
-POLICY ?= oracle
+# Needs Chromium as well; POLICY=oracle lets a script that knows the way shop instead of the model in the box.
+POLICY ?= nano
 demo-agent: $(VENV)/.agent
 	@$(PY) examples/agent_demo.py --policy $(POLICY)
 

@@ -22,7 +22,6 @@ from clearsight.agent import Chat
 from clearsight.agent.games import GAMES, Expert, Random, success_rate
 from clearsight.agent.shop import ACTIONS, Chance, Oracle, Tasks, draw_task, draw_tasks
 from clearsight.eval import wilson
-from clearsight.model.hub import resolve
 
 ABOUT = {"picture": "shown pictures", "elements": "told the elements"}
 
@@ -175,7 +174,7 @@ def main() -> None:
                         help="in a folder named shop or games, what it learned (default: nano's own)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
-    own = [resolve("nano") / "games"] if args.model == "nano" else []
+    own = [Path("shop"), Path("games")] if args.model == "nano" else []
     adapters = {folder.name: folder for folder in args.adapter or own}
     vlm = VLM.load(args.model, adapters=adapters)
     found = measure(vlm, list(adapters), args.tasks, args.led, args.games)

@@ -1,7 +1,7 @@
-"""Watch nano play, then a policy at work in the demo shop: `python examples/agent_demo.py --policy oracle --tasks 4`.
+"""Watch nano, the model in the box, play and then shop: `python examples/agent_demo.py --tasks 4`.
 
-nano, the model in the box, plays Number Line with the adapter that lies beside it. In the shop the oracle knows
-the way: it looks into the page, not at the picture, and is here to show what a run looks like; nano cannot shop.
+It plays Number Line as it sees it, and operates the demo shop as it is told in words, with the two adapters that lie
+beside it. The oracle, for comparison, is a script that knows the way.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from clearsight import VLM, SamplingParams
-from clearsight.agent import AgentLimits
 from clearsight.agent.events import Answered, Event
 from clearsight.agent.games import play_game
 from clearsight.agent.screen import Ended
 from clearsight.agent.screen.view import lines_of
-from clearsight.agent.shop import Chance, Oracle, Tasks, draw_task
+from clearsight.agent.shop import ACTIONS, Chance, Oracle, Tasks, draw_task
 
 KINDS = ("search_add", "message", "remove", "buy", "language", "cheapest")
 ABOUT = {
+    "nano": "the model in the box, with its adapter for this shop; it is told the screen in words",
     "oracle": "a script that knows the way and looks into the page; no model is at work here",
-    "nano": "the model in the box, looking at the pictures; it has not been trained to shop",
     "chance": "random clicks, for comparison",
 }
 
@@ -42,18 +41,18 @@ def play(vlm: VLM, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policy", choices=tuple(ABOUT), default="oracle")
+    parser.add_argument("--policy", choices=tuple(ABOUT), default="nano")
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--record", type=Path, default=Path("agent-demo"), help="where the records go")
     parser.add_argument("--headed", action="store_true", help="show the browser's window")
     args = parser.parse_args()
     options: dict[str, Any] = {}
-    vlm = VLM.load("nano", adapters={"games": "games"})
+    vlm = VLM.load("nano", adapters={"games": "games", "shop": "shop"})
     for seed in range(args.seed, args.seed + 2):
         play(vlm, seed)
     if args.policy == "nano":
-        options = {"sampling": SamplingParams(max_tokens=64), "limits": AgentLimits(steps=8)}
+        options = {"sampling": SamplingParams(max_tokens=160), "adapter": "shop", "observe": "elements"}
     policies = {
         "oracle": Oracle,
         "nano": lambda browser, task: vlm,
@@ -66,7 +65,7 @@ def main() -> None:
             task = draw_task(KINDS[number % len(KINDS)], args.seed + number, "test")
             folder = args.record / f"{number + 1}-{task.name}"
             print(f"\ntask: {task.text}")
-            for event in tasks.steps(task, policies[args.policy], record=folder, **options):
+            for event in tasks.steps(task, policies[args.policy], record=folder, actions=ACTIONS, **options):
                 print(lines_of(event), flush=True)
                 if isinstance(event, Ended):
                     solved += (good := task.solved(task.state))

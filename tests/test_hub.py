@@ -139,7 +139,7 @@ def test_unknown_names_list_what_is_accepted(name: str) -> None:
 def test_an_adapter_is_a_folder_or_one_that_the_model_brings(tmp_path: Path) -> None:
     assert resolve_adapter(tmp_path, "nano") == tmp_path
     assert resolve_adapter("games", "nano") == resolve("nano") / "games"
-    with pytest.raises(ModelNotFound, match="the adapter 'nope' is no folder; nano brings games"):
+    with pytest.raises(ModelNotFound, match="the adapter 'nope' is no folder; nano brings games, shop"):
         resolve_adapter("nope", "nano")
     with pytest.raises(ModelNotFound, match=r"the adapter 'nope' is no folder$"):
         resolve_adapter("nope", "not/here")

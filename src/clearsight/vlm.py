@@ -118,7 +118,7 @@ class VLM:
         it would take tens of times as long. quantize: None, "int8" or "int4" (model/quantize.py). random_weights gives
         a preset's true shape without any download. settings and media_limits: what bounds the engine, and the pictures
         it is given. adapters: LoRA adapters in PEFT's format by the names that requests choose them by: folders, or
-        the model's own (nano brings "games").
+        the model's own (nano brings "games" and "shop").
         Raises ModelNotFound, ConfigError or WeightsError, each one sentence.
         """
         vlm = (

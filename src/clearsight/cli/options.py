@@ -112,7 +112,7 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter",
         metavar="DIR",
-        help="use this LoRA adapter, as `clearsight train` or PEFT write it, or one the model brings (nano: games)",
+        help="use this LoRA adapter, as `clearsight train` or PEFT write it, or one of nano: games, shop",
     )
 
 

@@ -55,7 +55,7 @@ def resolve(name: str, *, offline: bool | None = None, weights: bool = True) -> 
 
 
 def resolve_adapter(adapter: str | Path, model: str) -> Path:
-    """The folder of an adapter: one that is there, or one of this name in the model's own folder (nano: "games").
+    """The folder of an adapter: one that is there, or one in the model's folder (nano: "games", "shop").
 
     Raises ModelNotFound.
     """
