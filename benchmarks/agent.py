@@ -98,7 +98,8 @@ def measure(vlm: VLM, adapters: Sequence[str], count: int, led: int, games: int)
             "chance": shop_success(tasks, count, lambda browser, task: Chance(task.seed)),
         }
         for observe, options in ways.items():
-            shop[f"{vlm.name}, {ABOUT[observe]}"] = shop_success(
+            learned = " with its adapter" if options else ""
+            shop[f"{vlm.name}{learned}, {ABOUT[observe]}"] = shop_success(
                 tasks, count, lambda browser, task: vlm, observe=observe, sampling=sampling, **options
             )
         longest = sorted(draw_tasks(46, "test"), key=lambda task: -len(task.way))[:led]

@@ -16,8 +16,9 @@ from PIL.Image import Image as PillowImage
 
 from clearsight.agent.screen.actions import Action, pixels
 from clearsight.agent.screen.environment import Element, Request, ScreenError, ScreenGone, State, Target
+from clearsight.agent.screen.frames import elements_in_frames, target_in_frames
 from clearsight.agent.screen.guard import quoted
-from clearsight.agent.screen.probe import ELEMENTS, FOCUS, TARGET, Window, elements_of, target_of
+from clearsight.agent.screen.probe import ELEMENTS, FOCUS, elements_of
 from clearsight.agent.screen.watchdog import Watchdog
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -126,17 +127,7 @@ class Browser:
     def target(self, action: Action) -> Target:
         with self._answering():
             place = pixels(action.point, self.size) if action.point else None
-            point: tuple[float, float] | None = place
-            frame: Any = self._page.main_frame
-            for _ in range(4):
-                found = frame.evaluate(TARGET, point)
-                if not found or not found.get("frame"):
-                    return target_of(found)
-                # A frame has coordinates, and perhaps an origin, of its own.
-                inner = frame.evaluate_handle(TARGET.replace("/*ELEMENT*/", "return e;"), point).as_element()
-                (left, top), frame = _origin(inner), inner.content_frame()
-                point = place and (place[0] - left, place[1] - top)
-            return Target()
+            return target_in_frames(self._page.main_frame, place)
 
     def elements(self) -> Sequence[Element]:
         from playwright.sync_api import Error
@@ -147,27 +138,7 @@ class Browser:
             except Error:  # another page is just being put in its place
                 self._settle()
                 found = elements_of(self._page.main_frame.evaluate(ELEMENTS), self.size)
-            return found + self._elements_in_frames(self._page.main_frame, (0, 0, *self.size))
-
-    def _elements_in_frames(self, outer: Any, window: Window) -> list[Element]:
-        """What the frames within a frame hold, and those within them. window: what is in sight of the outer one."""
-        from playwright.sync_api import Error
-
-        found: list[Element] = []
-        for frame in outer.child_frames:
-            with contextlib.suppress(Error):  # a frame may go while it is looked at
-                element = frame.frame_element()
-                box = element.bounding_box()
-                if not box or not box["width"] or not box["height"]:
-                    continue
-                right, bottom = box["x"] + box["width"], box["y"] + box["height"]
-                seen = (
-                    *(max(window[0], box["x"]), max(window[1], box["y"])),
-                    *(min(window[2], right), min(window[3], bottom)),
-                )
-                found += elements_of(frame.evaluate(ELEMENTS), self.size, _origin(element), seen)
-                found += self._elements_in_frames(frame, seen)
-        return found
+            return found + elements_in_frames(self._page.main_frame, self.size)
 
     def state(self) -> State:
         with self._answering():
@@ -387,16 +358,6 @@ class Browser:
             if "Timeout " in line:
                 raise ScreenError(f"the page did not answer within {self.seconds:g} s") from error
             raise ScreenError(f"the page could not do it ({line})") from error
-
-
-def _origin(frame: Any) -> tuple[float, float]:
-    """Where the page within a frame begins on the screen, in pixels."""
-    box = frame.bounding_box()
-    left, top = frame.evaluate(
-        "e => { const s = getComputedStyle(e);"
-        " return [e.clientLeft + parseFloat(s.paddingLeft), e.clientTop + parseFloat(s.paddingTop)]; }"
-    )
-    return box["x"] + left, box["y"] + top
 
 
 def _frame(request: Any) -> Any:
