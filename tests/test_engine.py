@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from clearsight.config import ConfigError, SpecialTokens
-from clearsight.engine import Engine, GenerationDefaults
+from clearsight.engine import Engine, GenerationDefaults, runner
 from clearsight.engine.repetition import MAX_PERIOD, MIN_ROUNDS, MIN_TOKENS, RepetitionGuard
 from clearsight.engine.sampler import Sampler, _best
 from clearsight.inputs import Grid, SamplingParams
@@ -114,6 +114,21 @@ def test_interleaved_requests_do_not_disturb_each_other(engine, inputs):
     mixed = [(a.token, b.token) for a, b in pairs]
     alone = zip(tokens(engine, inputs, max_tokens=12), tokens(engine, other, max_tokens=12), strict=True)
     assert mixed == list(alone)
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(runner.SMALL_PASS, 1), (0, 2)])
+def test_small_passes_leave_torch_one_thread_and_change_nothing(monkeypatch, engine, inputs, limit, threads):
+    monkeypatch.setattr(runner, "SMALL_PASS", limit)
+    before, expected = torch.get_num_threads(), tokens(engine, inputs)
+    used = []
+    hook = engine.model.model.norm.register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        assert tokens(engine, inputs) == expected
+        assert (set(used), torch.get_num_threads()) == ({threads}, 2)
+    finally:
+        torch.set_num_threads(before)
+        hook.remove()
 
 
 def test_vision_tokens_are_never_generated():

@@ -5,13 +5,20 @@ Shape suffixes: T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
 from clearsight.engine.cache import KVPool, PagedStep
 from clearsight.engine.scheduler import Chunk, Plan
+from clearsight.kernels import native
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.row_adapters import row_adapters
+
+# Multiply-adds of a pass up to which torch keeps to one thread. Its threads wait for each other after every product;
+# of small ones a second thread gains little, and beside a busy program each wait lasts a turn of the scheduler.
+SMALL_PASS = 1 << 27
 
 
 class Runner:
@@ -20,6 +27,7 @@ class Runner:
     def __init__(self, model: Qwen2VL, pool: KVPool) -> None:
         self._model = model
         self._pool = pool
+        self._weights = sum(weight.numel() for weight in model.model.layers.parameters())
 
     def run(self, plan: Plan) -> list[Tensor | None]:
         """For each chunk the scores (1 + drafts, V) after its last token and after each draft, or None."""
@@ -36,8 +44,12 @@ class Runner:
             [chunk.start + chunk.length for chunk in chunks],
         )
         adapters = row_adapters([(chunk.sequence.adapter, chunk.length) for chunk in chunks])
-        hidden_TD = self._model.model(x_TD, positions.to(device), step, adapters)
-        return self._scores(chunks, hidden_TD)
+        with self._cores(x_TD.shape[0]):
+            hidden_TD = self._model.model(x_TD, positions.to(device), step, adapters)
+            return self._scores(chunks, hidden_TD)
+
+    def _cores(self, rows: int) -> AbstractContextManager[None]:
+        return native.alone() if rows * self._weights <= SMALL_PASS else nullcontext()
 
     def _embed(self, chunk: Chunk) -> Tensor:
         """Token embeddings (T, D) of a chunk with what the tower saw in the places of the vision pads."""
