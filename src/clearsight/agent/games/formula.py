@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from itertools import combinations
@@ -12,20 +13,20 @@ _Term = tuple[Fraction, tuple[str, ...], int]
 
 @cache
 def solve(numbers: tuple[int, ...], target: int) -> tuple[str, ...] | None:
-    """A formula that uses each number once and has this value, with no more brackets than it needs; None if there is
-    none."""
-    return _search([(Fraction(number), (str(number),), 2) for number in numbers], target)
+    """A formula that uses each number once and has this value, with as few brackets as any; None if there is none."""
+    terms: list[_Term] = [(Fraction(number), (str(number),), 2) for number in numbers]
+    return min(_search(terms, target), key=lambda formula: formula.count("("), default=None)
 
 
-def _search(terms: list[_Term], target: int) -> tuple[str, ...] | None:
+def _search(terms: list[_Term], target: int) -> Iterator[tuple[str, ...]]:
     if len(terms) == 1:
-        return terms[0][1] if terms[0][0] == target else None
+        if terms[0][0] == target:
+            yield terms[0][1]
+        return
     for i, j in combinations(range(len(terms)), 2):
         rest = [term for place, term in enumerate(terms) if place not in (i, j)]
         for joined in _joined(terms[i], terms[j]):
-            if found := _search([*rest, joined], target):
-                return found
-    return None
+            yield from _search([*rest, joined], target)
 
 
 def _joined(a: _Term, b: _Term) -> list[_Term]:
