@@ -40,7 +40,9 @@ from clearsight.train.worlds.vocabulary import question_words
 FIRST_SEED = 10_000
 LINES, PAGES, TASKS = 10_000, 1000, 900
 DISGUISED = 0.8  # of the names
+LONG = "filter add_two search_add add_both cheapest remove buy message".split()  # drawn twice as often: many moves
 WHOLE = 0.5  # of the words of a label that is invented
+REWORDED = 0.6  # of the messages
 QUESTIONS, TOGETHER = 9, 3  # tasks for one page, and how many of them stand in one conversation
 
 Sample = dict[str, Any]
@@ -100,11 +102,31 @@ class Inventor:
         rng = self._rng
         look, products = draw_look(rng, "train"), draw_products(rng, "train")
         words = {name: self.label() if rng.random() < DISGUISED else word for name, word in look.words.items()}
-        renamed = (
-            replace(product, name=f"{self.word()} {self.word()}") if rng.random() < DISGUISED else product
-            for product in products
-        )
-        return replace(look, words=words), tuple(renamed)
+        if rng.random() < DISGUISED:
+            names = self._names(len(products))
+            products = tuple(replace(product, name=name) for product, name in zip(products, names, strict=True))
+        return replace(look, words=words), products
+
+    def _names(self, count: int) -> list[str]:
+        """Of two words, of which many share one: who has read half a name does not know which thing is meant."""
+        rng, names = self._rng, set[str]()
+        first, last = ([self.word() for _ in range(rng.randint(3, count))] for _ in range(2))
+        while len(names) < count:
+            name = f"{rng.choice(first)} {rng.choice(last)}"
+            if name in names:
+                first.append(self.word())  # else there might not be enough
+            names.add(name)
+        return rng.sample(sorted(names), count)
+
+    def reworded(self, task: ShopTask) -> ShopTask:
+        """What a task has written to the shop is mostly invented."""
+        if task.name != "message" or self._rng.random() > REWORDED:
+            return task
+        contact, field, send = task.way
+        said = f"{' '.join(self.label() for _ in range(self._rng.randint(1, 4)))}{self._rng.choice('.?!')}"
+        way = (contact, replace(field, text=said), send)
+        text = task.text.replace(field.text, said)
+        return replace(task, text=text, way=way, solved=lambda state: state.messages == [said])
 
     def marked(self, told: Sample) -> Sample:
         """The sample with its marks exchanged: else the first line would always be a, and the next b."""
@@ -241,11 +263,10 @@ class Moves:
         other = rng.choice([product for product in state.products if product != item])
         scene = Scene(rng, look, copy.deepcopy(state), item, other)
         draft = KINDS[kind](scene)
-        move = draft.way[here.get(kind, 0)]
-        if here and kind not in here and not move.tap.startswith("nav-"):
-            move = scene.nav("home")
-        task = ShopTask(kind, 0, draft.text, look, state, (move,), draft.solved)
-        said = Oracle(self._tasks.browser, task).chat([Message("user", (Text(words),))])
+        lost = here and kind not in here and not draft.way[0].tap.startswith("nav-")
+        way = (scene.nav("home"), *draft.way) if lost else tuple(draft.way)
+        task = ShopTask(kind, 0, draft.text, look, state, way, draft.solved)
+        said = Oracle(self._tasks.browser, task, here.get(kind, 0)).chat([Message("user", (Text(words),))])
         return draft.text, Message("assistant", (Text(said.text), *said.tool_calls))
 
 
@@ -271,9 +292,9 @@ def main() -> None:
         write(arguments.out / "moves.jsonl", (found for _ in range(pages) for found in moves.page()))
         records = []
         rng = random.Random(f"tasks/{arguments.seed}")
-        inventor = Inventor(rng)
+        inventor, kinds = Inventor(rng), [*KINDS, *LONG]
         for number in range(count):
-            task = set_task(list(KINDS)[number % len(KINDS)], first + number, rng, *inventor.shop())
+            task = inventor.reworded(set_task(kinds[number % len(kinds)], first + number, rng, *inventor.shop()))
             record = Path(folder) / str(number)
             if tasks.attempt(task, Oracle, record=record, actions=ACTIONS, observe="elements").solved:
                 records.append(record / "run.jsonl")

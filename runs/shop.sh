@@ -9,4 +9,4 @@ LORA="--lora 64 --warmup 10 --skip-bad"
 learn "$OUT/lines" 1536 $LORA --data "$OUT/lines.jsonl" --lr 2e-3
 learn "$OUT/moves" 2048 $LORA --data "$OUT/moves.jsonl" --lr 1.5e-3 --adapter "$OUT/lines/adapter"
 learn "$OUT/ways" 3584 $LORA --data "$OUT/ways.jsonl" --data "$OUT/moves.jsonl" --lr 1.3e-3 --adapter "$OUT/moves/adapter"
-learn "$OUT" 6144 $LORA --data "$OUT/tasks.jsonl" --lr 1e-3 --adapter "$OUT/ways/adapter"
+learn "$OUT" 4096 $LORA --data "$OUT/tasks.jsonl" --data "$OUT/moves.jsonl" --lr 1e-3 --adapter "$OUT/ways/adapter"

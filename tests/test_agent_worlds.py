@@ -173,36 +173,43 @@ def test_the_oracle_solves_tasks_in_a_browser_and_its_runs_are_training_data(tmp
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium found; install it or set CLEARSIGHT_CHROMIUM")
 def test_where_the_screen_is_told_in_words_the_oracle_says_the_line_it_acts_on(tmp_path):
-    """What a model learns from must follow from what it is shown: the line is there, and so is the mark."""
+    """What a model learns from must follow from what it is shown: its line, and the mark. Moves count."""
     with Tasks() as tasks:
         for kind, split in (("search_add", "test"), ("language", "train"), ("less", "test")):
             folder = tmp_path / kind
-            assert tasks.attempt(draw_task(kind, 2, split), Oracle, record=folder, observe="elements").solved
+            task = draw_task(kind, 2, split)
+            assert tasks.attempt(task, Oracle, record=folder, observe="elements").solved
             told: list[str] = []
+            clicks = 0
             for message in read_trajectory(folder / "run.jsonl").messages:
                 texts = [part.text for part in message.parts if isinstance(part, Text)]
                 for call in (part for part in message.parts if isinstance(part, ToolCall)):
                     arguments = json.loads(call.arguments)
                     if call.name in ("Click", "Scroll"):
-                        (line,) = texts
+                        (text,) = texts
+                        count, line = text.splitlines()
+                        assert count == f"{clicks + 1}/{len(task.way)}"
+                        clicks += call.name == "Click"
                         assert any(other.endswith(line) for other in told)
                         assert line.endswith(f'" {arguments.get("mark", "below")}')
                 told += [line for text in texts for line in text.splitlines()]
 
 
-def answers_follow(sample):
-    """Each answer is a line of the screen that is told last, and acts on its mark."""
+def answers_follow(sample, counted):
+    """Each answer is a line of the screen that is told last, perhaps behind a count, and acts on its mark."""
     screen = ""
     for turn in sample["messages"]:
         if turn["role"] == "user":
             before, mark, _ = turn["content"].partition("\nYour task is: ")
             screen = before if mark else screen
             continue
-        assert any(line.endswith(turn["content"]) for line in screen.splitlines())
+        *count, said = turn["content"].splitlines()
+        assert [1 <= int(text[0]) <= int(text[2]) <= 6 for text in count] == [True] * counted
+        assert any(line.endswith(said) for line in screen.splitlines())
         (call,) = turn["tool_calls"]
         arguments = json.loads(call["function"]["arguments"])
         where = {"down": "below", "up": "above"}
-        assert turn["content"].endswith(f'" {arguments.get("mark") or where[arguments["direction"]]}')
+        assert said.endswith(f'" {arguments.get("mark") or where[arguments["direction"]]}')
 
 
 def test_training_data_of_the_shop_follows_from_what_is_told(monkeypatch):
@@ -211,14 +218,14 @@ def test_training_data_of_the_shop_follows_from_what_is_told(monkeypatch):
 
     lines = shop.Lines(1)
     for most in (2, 6, 20, 20, 20):
-        answers_follow(lines.sample(most))
+        answers_follow(lines.sample(most), counted=0)
     assert lines.sample(6) != shop.Lines(2).sample(6)
     if find_chromium() is not None:
         with Tasks() as tasks:
             moves = shop.Moves(tasks, 1)
             for _ in range(4):
                 for sample in moves.page():
-                    answers_follow(sample)
+                    answers_follow(sample, counted=1)
 
 
 def test_the_guard_reads_labels_in_several_languages_and_not_everything_is_a_risk():

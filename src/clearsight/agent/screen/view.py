@@ -13,7 +13,7 @@ def lines_of(event: Step | Ended) -> str:
         )
     mark = {True: "+", False: "!", None: " "}[event.outcome.as_intended]
     action = event.action or "(no action that can be read)"
-    thought = f"     {event.thought}\n" if event.thought else ""
+    thought = "".join(f"     {line}\n" for line in event.thought.splitlines())
     return _plain(f"{event.number:>3}  {action}\n{thought}   {mark} {event.outcome.text}  [{event.seconds:.1f} s]")
 
 

@@ -21,16 +21,25 @@ _FIND = f"""name => {{
 
 
 class Oracle:
-    """A Chat that looks into the page instead of at the picture. Made for one task; answers with one call a time."""
+    """A Chat that looks into the page instead of at the picture. Made for one task; answers with one call a time.
 
-    def __init__(self, browser: Browser, task: ShopTask) -> None:
+    Each thought begins with a line of its own that counts the moves, such as "2/5": what comes next follows from it and
+    the task, and so does that it is too early, or time, to be done. behind: moves of the way that were made before.
+    """
+
+    def __init__(self, browser: Browser, task: ShopTask, behind: int = 0) -> None:
         self._browser = browser
-        self._pending = [step for move in task.way for step in _steps(move)]
+        self._pending = [
+            (f"{number}/{len(task.way)}", move, action)
+            for number, move in enumerate(task.way, 1)
+            if number > behind
+            for action in _actions(move)
+        ]
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Said:
         if not self._pending:
             return _said("All is done.", Action("Done"))
-        move, action = self._pending[0]
+        count, move, action = self._pending[0]
         if action is None:
             found = self._browser.page.evaluate(_FIND, move.tap)
             if found is None:
@@ -41,23 +50,20 @@ class Oracle:
             told = _from_its_name(line, move)
             if element.point is None:
                 direction = "down" if element.away == "below" else "up"
-                return _said(told or f"I scroll {direction} to {move.what}.", Action("Scroll", direction=direction))
+                thought = told or f"I scroll {direction} to {move.what}."
+                return _said(f"{count}\n{thought}", Action("Scroll", direction=direction))
             self._pending.pop(0)
             if told:
-                return _said(told, Action("Click", mark=line.rsplit(" ", 1)[1]))
-            return _said(f"I click {move.what}.", Action("Click", point=element.point))
+                return _said(f"{count}\n{told}", Action("Click", mark=line.rsplit(" ", 1)[1]))
+            return _said(f"{count}\nI click {move.what}.", Action("Click", point=element.point))
         self._pending.pop(0)
-        return _said("I type the text." if action.name == "Type" else "I press Enter.", action)
+        return _said(f"{count}\n{'I type the text.' if action.name == 'Type' else 'I press Enter.'}", action)
 
 
-def _steps(move: Move) -> list[tuple[Move, Action | None]]:
+def _actions(move: Move) -> list[Action | None]:
     """None stands for a click whose place is looked up when it is its turn."""
-    steps: list[tuple[Move, Action | None]] = [(move, None)]
-    if move.text:
-        steps.append((move, Action("Type", text=move.text)))
-    if move.enter:
-        steps.append((move, Action("Enter")))
-    return steps
+    typed = [Action("Type", text=move.text)] if move.text else []
+    return [None, *typed, *([Action("Enter")] if move.enter else [])]
 
 
 def _from_its_name(line: str, move: Move) -> str:
