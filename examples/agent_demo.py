@@ -17,7 +17,7 @@ from clearsight.agent.screen import Ended
 from clearsight.agent.screen.view import lines_of
 from clearsight.agent.shop import ACTIONS, Chance, Oracle, Tasks, draw_task
 
-KINDS = ("search_add", "order", "remove", "cheapest", "message", "buy")
+KINDS = ("add_two", "order", "remove", "search_add", "message", "buy")
 ABOUT = {
     "nano": "the model in the box, with its adapter for this shop; it is told the screen in words",
     "oracle": "a script that knows the way and looks into the page; no model is at work here",
