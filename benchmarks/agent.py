@@ -62,9 +62,9 @@ class Led:
 def shop_success(tasks: Tasks, count: int, policy: Callable[..., Any], **options: Any) -> dict[str, Any]:
     attempts = [tasks.attempt(task, policy, actions=ACTIONS, **options) for task in draw_tasks(count, "test")]
     solved = sum(attempt.solved for attempt in attempts)
-    low, high = wilson(solved, count)
+    rate, low, high = rate_of(solved, count)
     return {
-        "success": solved / count,
+        "success": rate,
         "interval": [low, high],
         "tasks": count,
         "steps": mean(len(attempt.steps) for attempt in attempts),
@@ -74,19 +74,26 @@ def shop_success(tasks: Tasks, count: int, policy: Callable[..., Any], **options
     }
 
 
-def game_success(vlm: VLM, games: int, adapter: str | None) -> dict[str, dict[str, float]]:
-    """Success rates by game and player; adapter: of the model, which does not play without one."""
-    options = {"sampling": SamplingParams(max_tokens=96), "adapter": adapter}
+def game_success(vlm: VLM, games: int, adapter: str | None) -> dict[str, dict[str, list[float]]]:
+    """Success rate and its 95% interval by game and player; adapter: of the model, which does not play without one."""
+    options = {"sampling": SamplingParams(max_tokens=192), "adapter": adapter}
     players: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {"expert": (Expert, {}), "chance": (Random, {})}
     if adapter:
         players[f"{vlm.name} with its adapter"] = (lambda game, seed: vlm, options)
     return {
-        name: {who: success_rate(name, player, range(games), **settings) for who, (player, settings) in players.items()}
+        name: {
+            who: rate_of(round(games * success_rate(name, player, range(games), **settings)), games)
+            for who, (player, settings) in players.items()
+        }
         for name in GAMES
     }
 
 
-def measure(vlm: VLM, adapters: Sequence[str], count: int, led: int, games: int) -> dict[str, Any]:
+def rate_of(won: int, count: int) -> list[float]:
+    return [won / count, *wilson(won, count)]
+
+
+def measure_shop(vlm: VLM, adapters: Sequence[str], count: int, led: int) -> dict[str, Any]:
     costs: list[StepCost] = []
     # What was learned is the shop in words; pictures are shown to the model itself.
     taught = {"adapter": "shop"} if "shop" in adapters else {}
@@ -110,8 +117,7 @@ def measure(vlm: VLM, adapters: Sequence[str], count: int, led: int, games: int)
                 return Led(vlm, Oracle(browser, task), observe, cache, costs)
 
             tasks.attempt(fresh, led_by, actions=ACTIONS, observe=observe)
-    played = game_success(vlm, games, "games" if "games" in adapters else None)
-    return {"model": vlm.name, "shop": shop, "games": played, "costs": [asdict(cost) for cost in costs]}
+    return {"shop": shop, "costs": [asdict(cost) for cost in costs]}
 
 
 def per_step(costs: Sequence[dict[str, Any]], observe: str, cache: bool) -> dict[str, float]:
@@ -120,7 +126,7 @@ def per_step(costs: Sequence[dict[str, Any]], observe: str, cache: bool) -> dict
     return {name: mean(cost[name] for cost in later) for name in ("prompt", "new", "seconds")}
 
 
-def table(found: dict[str, Any]) -> str:
+def shop_table(found: dict[str, Any]) -> list[str]:
     lines = ["| shop, held-out tasks | solved | 95% interval | steps | seconds a step |", "|---|---|---|---|---|"]
     for name, row in found["shop"].items():
         low, high = row["interval"]
@@ -137,12 +143,16 @@ def table(found: dict[str, Any]) -> str:
         row = per_step(found["costs"], observe, cache)
         name = f"{ABOUT[observe]}, prefix cache {'on' if cache else 'off'}"
         lines.append(f"| {name} | {row['prompt']:.0f} | {row['new']:.0f} | {row['seconds']:.2f} |")
+    return lines
+
+
+def game_table(found: dict[str, Any]) -> list[str]:
     players = list(next(iter(found["games"].values())))
-    lines += ["", f"| game | {' | '.join(players)} |", "|---" * (1 + len(players)) + "|"]
-    lines += [
-        f"| {name} | {' | '.join(f'{row[player]:.0%}' for player in players)} |" for name, row in found["games"].items()
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [f"| game | {' | '.join(players)} |", "|---" * (1 + len(players)) + "|"]
+    for name, row in found["games"].items():
+        rates = (f"{rate:.0%} ({low:.0%} to {high:.0%})" for rate, low, high in (row[player] for player in players))
+        lines.append(f"| {name} | {' | '.join(rates)} |")
+    return lines
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -173,17 +183,26 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=100, help="games of each kind")
     parser.add_argument("--adapter", action="append", type=Path, default=[],
                         help="in a folder named shop or games, what it learned (default: nano's own)")  # fmt: skip
+    parser.add_argument("--only", choices=("shop", "games"), help="measure this alone")
     parser.add_argument("--out", type=Path, default=Path("runs/out/agent"))
     args = parser.parse_args()
     own = [Path("shop"), Path("games")] if args.model == "nano" else []
     adapters = {folder.name: folder for folder in args.adapter or own}
     vlm = VLM.load(args.model, adapters=adapters)
-    found = measure(vlm, list(adapters), args.tasks, args.led, args.games)
+    found: dict[str, Any] = {"model": vlm.name}
     args.out.mkdir(parents=True, exist_ok=True)
+    parts = []
+    if args.only != "games":
+        found |= measure_shop(vlm, list(adapters), args.tasks, args.led)
+        parts.append(shop_table(found))
+        plot(found, args.out / "agent.png")
+    if args.only != "shop":
+        found["games"] = game_success(vlm, args.games, "games" if "games" in adapters else None)
+        parts.append(game_table(found))
+    written = "\n\n".join("\n".join(lines) for lines in parts) + "\n"
     (args.out / "agent.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (args.out / "agent.md").write_text(table(found), encoding="utf-8")
-    plot(found, args.out / "agent.png")
-    print(table(found))
+    (args.out / "agent.md").write_text(written, encoding="utf-8")
+    print(written)
 
 
 if __name__ == "__main__":

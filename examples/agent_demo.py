@@ -34,7 +34,7 @@ def play(vlm: VLM, seed: int) -> None:
             moves = ", ".join(call.name for call in event.calls) or "(no move)"
             print(f"{event.step:>3}  {event.text.strip()} -> {moves}  [{event.seconds:.1f} s]", flush=True)
 
-    options = {"sampling": SamplingParams(max_tokens=96), "adapter": "games"}
+    options = {"sampling": SamplingParams(max_tokens=192), "adapter": "games"}
     won = play_game("number_line", lambda game, seed: vlm, seed, watch=watch, **options)
     print(f"     {'the target is reached' if won else 'the target was not reached'}\n")
 

@@ -16,7 +16,9 @@ from gymnasium.utils.env_checker import check_env
 from clearsight.agent import read_trajectory
 from clearsight.agent.events import Answered, Event
 from clearsight.agent.games import GAMES, Expert, Point24, Random, Table, play_game, success_rate
+from clearsight.agent.games.cards import draw_card
 from clearsight.agent.games.formula import solve, value_of
+from clearsight.agent.games.play import hand_value
 from clearsight.agent.plain import plain_messages
 from clearsight.agent.screen.browser import find_chromium
 from clearsight.agent.screen.guard import Guard, risks_in
@@ -34,6 +36,16 @@ def test_games_are_gymnasium_environments_and_seeds_repeat_them(name):
     seen, other = first.reset(seed=5)[0], second.reset(seed=5)[0]
     assert np.array_equal(seen, other)
     assert not np.array_equal(seen, second.reset(seed=6)[0])
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_actions_are_tools_whose_names_every_server_takes(name):
+    table = Table(GAMES[name](), 3)
+    names = [move.spec.name for move in table.tools()]
+    assert len(set(names)) == len(GAMES[name].actions)
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", name) for name in names)
+    call = Expert(table.game, 3).chat([]).tool_calls[0]
+    assert names.index(call.name) == GAMES[name].actions.index(table.game.best())
 
 
 @pytest.mark.parametrize(("name", "expert", "chance"), [("number_line", 1.0, 0.8), ("ezpoint", 1.0, 0.1)])
@@ -56,7 +68,23 @@ def test_an_expert_says_what_the_picture_shows_and_then_what_it_does():
     assert value_of(game.thought().split(": ")[1].split(" = ")[0].split()) == 12
     for game in (kind() for kind in GAMES.values()):
         game.reset(seed=5)
-        assert game.thought().endswith(f" {game.best()}.")
+        assert game.thought().endswith(f" {game.best().replace('(', 'open')}.")
+
+
+def test_what_is_said_of_a_hand_adds_up():
+    rng, game = random.Random(7), GAMES["blackjack"]()
+    for seed in range(200):
+        game.reset(seed=seed)
+        game.player = [draw_card(rng) for _ in range(rng.randint(2, 5))]
+        sums = re.findall(r"((?:soft )?\d+) \+ (\w+) = ((?:soft )?\d+)", game.thought())
+        assert len(sums) == len(game.player) - 1
+        assert [total for _, _, total in sums[:-1]] == [before for before, _, _ in sums[1:]]
+        for before, card, total in sums:
+            held, added, made = (int(re.sub("soft |A", "", part) or 1) for part in (before, card, total))
+            tens = made - held - added  # an ace becomes 11, or counts 1 again
+            assert tens == 10 * (("soft" in total) - ("soft" in before)), game.thought()
+        value, soft = hand_value(game.player)
+        assert sums[-1][2] == f"{'soft ' if soft else ''}{value}"
 
 
 def test_blackjack_and_point24_are_played_to_their_end():
@@ -86,7 +114,7 @@ def test_a_table_shows_the_game_after_each_move(tmp_path):
     assert play_game("number_line", Expert, 3, record=tmp_path / "game.jsonl", watch=seen.append)
     trajectory = read_trajectory(tmp_path / "game.jsonl")
     assert [event.calls[0].name for event in seen if isinstance(event, Answered)] == [c.name for c in trajectory.calls]
-    assert {call.name for call in trajectory.calls} <= {"+1", "-1"}
+    assert {call.name for call in trajectory.calls} <= {"up", "down"}
     assert sum(turn.role == "tool" for turn in trajectory.messages) == len(trajectory.calls)
     assert plain_messages(trajectory.messages)[-1]["content"][-1]["type"] == "image_url"
     table = Table(GAMES["blackjack"](), 1)
@@ -210,6 +238,24 @@ def answers_follow(sample, counted):
         arguments = json.loads(call["function"]["arguments"])
         where = {"down": "below", "up": "above"}
         assert said.endswith(f'" {arguments.get("mark") or where[arguments["direction"]]}')
+
+
+def test_training_data_of_the_games_plays_as_an_expert_does(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    import games as recipe
+
+    for name, seen in (("number_line", False), ("blackjack", True), ("point24", False)):
+        sample = recipe.told(name, iter(range(50, 100)), begun=name != "number_line", seen=seen)
+        names = {tool["function"]["name"] for tool in sample["tools"]}
+        assert {turn["role"] for turn in sample["messages"][1:]} == {"assistant", "tool"}
+        turns = [turn for turn in sample["messages"] if turn["role"] == "assistant"]
+        assert all(turn["tool_calls"][0]["function"]["name"] in names for turn in turns)
+        assert sum("image" in str(turn) for turn in sample["messages"]) == (len(turns) if seen else 0)
+    hands = recipe.asked(recipe.LongBlackjack(), iter(range(50, 100)))["messages"]
+    assert all(
+        f"me {asked['content'].split('You: ')[1]}:" in said["content"]
+        for asked, said in zip(hands[::2], hands[1::2], strict=True)
+    )
 
 
 def test_training_data_of_the_shop_follows_from_what_is_told(monkeypatch):

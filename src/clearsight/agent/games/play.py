@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL.Image import Image as PillowImage
 
 from clearsight.agent.games.base import Game
@@ -78,10 +80,12 @@ class Blackjack(Game):
         return f"Dealer: {self.dealer[0].name} ?\nYou: {_names(self.player)}"
 
     def thought(self) -> str:
-        # The sum card by card: a small model adds two numbers at a time, not five.
-        sums = (hand_value(self.player[:count]) for count in range(1, len(self.player) + 1))
-        told = ", ".join(f"{'soft ' if soft else ''}{value}" for value, soft in sums)
-        return f"Dealer {self.dealer[0].name}, me {_names(self.player)}: {told}. {self.best()}."
+        # The sum card by card: a small model adds two numbers at a time, not five, and best where they stand together.
+        hands = [hand_value(self.player[:count]) for count in range(1, len(self.player) + 1)]
+        told = [f"{'soft ' if soft else ''}{value}" for value, soft in hands]
+        added = [card.name if card.rank == 0 else str(card.points) for card in self.player]
+        sums = ", ".join(f"{told[at - 1]} + {added[at]} = {told[at]}" for at in range(1, len(told)))
+        return f"Dealer {self.dealer[0].name}, me {_names(self.player)}: {sums}. {self.best()}."
 
     def _end(self) -> tuple[bool, str]:
         self.shown = True
@@ -159,11 +163,17 @@ class _Formula(Game):
 
     def thought(self) -> str:
         assert self.solution is not None
-        plan, written = " ".join(self.solution), " ".join(self.written) or "nothing"
+        plan, written = _said(self.solution), _said(self.written) or "nothing"
         # Four cards come in many orders; which formula they make is remembered by one of them.
         points = " ".join(map(str, sorted(card.points for card in self.hand)))
         in_order = f", in order {points}" if self.cards > 2 else ""
-        return f"Cards {_names(self.hand)}{in_order}: {plan} = {self.target}. Written: {written}. Next: {self.best()}."
+        start = f"Cards {_names(self.hand)}{in_order}: {plan} = {self.target}."
+        return f"{start} Written: {written}. Next: {_said([self.best()])}."
+
+
+def _said(formula: Sequence[str]) -> str:
+    """Brackets as words: nano's texts have none, so that it cannot write them."""
+    return " ".join(formula).replace("(", "open").replace(")", "close")
 
 
 class EZPoint(_Formula):

@@ -27,6 +27,24 @@ Player = Callable[[Game, int], Chat]
 _CHOICE = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 
 
+_NAMES = {
+    "+1": "up",
+    "-1": "down",
+    "+": "plus",
+    "-": "minus",
+    "*": "times",
+    "/": "over",
+    "(": "open",
+    ")": "close",
+    "=": "equals",
+}
+
+
+def tool_name(action: str) -> str:
+    """An action's name as a tool: many servers take letters, digits, _ and - alone."""
+    return _NAMES.get(action, action)
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """One action of a game as a tool."""
@@ -36,11 +54,11 @@ class Move:
 
     @property
     def spec(self) -> Tool:
-        return Tool(self.action, f"Play {self.action}.", _CHOICE)
+        return Tool(tool_name(self.action), f"Play {self.action}.", _CHOICE)
 
     def call(self, arguments: Mapping[str, Any]) -> Result:
         if arguments:
-            raise ToolError(f"{self.action} takes no arguments")
+            raise ToolError(f"{tool_name(self.action)} takes no arguments")
         return self.table.play(self.action)
 
 
@@ -120,4 +138,4 @@ class Random:
 
 
 def _play(action: str, thought: str = "") -> Said:
-    return Said(thought, (ToolCall(action, "{}", "call"),), finish_reason="tool_calls")
+    return Said(thought, (ToolCall(tool_name(action), "{}", "call"),), finish_reason="tool_calls")
