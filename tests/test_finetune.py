@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from reference import make_inputs
 
+from clearsight.config import ConfigError
 from clearsight.inputs import Grid
 from clearsight.media import load
 from clearsight.messages import Box, Image, Message, Ref, Text, ToolCall, Video
 from clearsight.model.lora import merge
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
+from clearsight.train import source
 from clearsight.train.check import survey, usable_tokens
 from clearsight.train.corpus import Collection, Corpus, PackedStream
 from clearsight.train.errors import StateError, UnusableData
@@ -147,6 +149,16 @@ def test_every_problem_is_reported_with_its_line(folder: Path, processor: Proces
     with pytest.raises(UnusableData, match="9 of 10 samples"):
         usable_tokens(wanted, found)
     assert usable_tokens(corpus(tmp_path / "data.jsonl", skip_bad=True), found)[0] > 0
+
+
+def test_a_line_too_long_to_be_read_is_refused_where_it_is_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(b'{"messages": []}\n\n' + b"0" * 64 + b"\n")
+    monkeypatch.setattr(source, "_LONGEST_LINE", 64)
+    with pytest.raises(ConfigError, match=r"long\.jsonl, line 3 is longer than 64 bytes"):
+        Records(str(path))
+    monkeypatch.setattr(source, "_LONGEST_LINE", 65)  # the end of a line counts
+    assert [Records(str(path)).place(index) for index in range(2)] == ["line 1", "line 3"]
 
 
 def test_the_counted_size_is_the_true_one(folder: Path, processor: Processor) -> None:

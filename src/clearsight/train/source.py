@@ -12,6 +12,7 @@ from clearsight.config import ConfigError
 from clearsight.train.records import Record, read_record
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_LONGEST_LINE = 2**28  # bytes; a sample may hold its pictures
 _TABLES = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
 
 
@@ -24,14 +25,16 @@ class Rows(Protocol):
 
 
 class Lines:
-    """JSON lines; only where each begins is held. Blank lines are passed over."""
+    """JSON lines; only where each begins is held. Blank lines are passed over. Raises ConfigError for one too long."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._starts: list[tuple[int, int]] = []
         offset = 0
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ConfigError(f"{path}, line {number} is longer than {_LONGEST_LINE:,} bytes, the limit")
                 if line.strip():
                     self._starts.append((number, offset))
                 offset += len(line)
