@@ -78,6 +78,21 @@ def test_rotate(rows, heads, half, dtype, seed):
     torch.testing.assert_close(rotate(x, *tables), rotate_reference(x, *tables), **TOLERANCE[dtype])
 
 
+@settings(max_examples=40)
+@given(
+    rows=st.integers(1, 40), heads=st.integers(1, 5), half=st.integers(1, 128), dtype=dtypes, seed=st.integers(0, 2**31)
+)
+def test_the_gradient_of_a_rotation_is_that_of_its_definition(rows, heads, half, dtype, seed):
+    wanted = random_rows(rows, heads * 2 * half, dtype, seed + 2).unflatten(-1, (heads, 2 * half))
+    angles = random_rows(rows, half, torch.float32, seed + 1).repeat(1, 2)[:, None]
+    gradients = []
+    for turn in (rotate, rotate_reference):
+        x = random_rows(rows, heads * 2 * half, dtype, seed).unflatten(-1, (heads, 2 * half)).requires_grad_()
+        turn(x, angles.cos(), angles.sin()).backward(wanted)
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients, **TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_extreme_values_stay_what_they_are(dtype):
     x = torch.tensor([[0.0, -0.0, 1e4, -1e4, float("inf"), 88.0, -88.0, 1e-30]]).to(dtype)

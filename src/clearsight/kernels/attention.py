@@ -49,15 +49,14 @@ def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Seque
     """
     if native_attention.supports(q_THC, k_TKC, v_TKC):
         return native_attention.attend(q_THC, k_TKC, v_TKC, Layout(lengths, lengths), causal)
+    runs = _runs(lengths)
+    # Split, not sliced: the gradient of a slice is a whole tensor of zeros for every run.
+    parts = zip(*(x.split([length * count for length, count in runs]) for x in (q_THC, k_TKC, v_TKC)), strict=True)
     outputs = []
-    start = 0
-    for length, count in _runs(lengths):
-        stop = start + length * count
-        q, k, v = (x[start:stop].reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in (q_THC, k_TKC, v_TKC))
+    for (length, count), run in zip(runs, parts, strict=True):
+        q, k, v = (x.reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in run)
         attend = _short_training_attention if _wants_short(q) else _fused_attention
-        out = attend(q, k, v, causal)
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
-        start = stop
+        outputs.append(attend(q, k, v, causal).transpose(1, 2).flatten(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
@@ -66,12 +65,12 @@ def _fused_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, causal: boo
     return F.scaled_dot_product_attention(q_NHTC, k_NKTC, v_NKTC, is_causal=causal, enable_gqa=gqa)
 
 
-# On CPU the fused kernel's backward pass in bf16 is three times slower than plain products up to about this length.
-_SHORT = 256
+# On CPU the fused kernel's backward pass is slower than plain products up to about these lengths, in bf16 three times.
+_SHORT = {torch.bfloat16: 1024, torch.float32: 256}
 
 
 def _wants_short(q_NHTC: Tensor) -> bool:
-    return q_NHTC.requires_grad and q_NHTC.device.type == "cpu" and q_NHTC.shape[2] <= _SHORT
+    return q_NHTC.requires_grad and q_NHTC.device.type == "cpu" and q_NHTC.shape[2] <= _SHORT.get(q_NHTC.dtype, 0)
 
 
 def _short_training_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, causal: bool) -> Tensor:
@@ -82,7 +81,7 @@ def _short_training_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, ca
     if causal:
         length = scores.shape[-1]
         scores = scores.masked_fill(~_seen(length, length, scores.device), float("-inf"))
-    weights: Tensor = scores.softmax(-1, dtype=torch.float32).to(v_NKTC.dtype)
+    weights: Tensor = scores.softmax(-1).to(v_NKTC.dtype)
     return weights @ v_NKTC
 
 

@@ -1,6 +1,7 @@
 """Steps between the products, in one pass over memory each: RMS norm, gated activations, rotary positions.
 
-Where a gradient is wanted, and without the native kernels, the definitions below run as they stand.
+Where a gradient is wanted (but for rotary positions), and without the native kernels, the definitions below run as they
+stand.
 
 Shape suffixes: T tokens, D width, H heads, C channels of one head.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,7 +122,13 @@ def rotate_reference(x_THC: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def rotate(x_THC: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn every head in float32: channel i with channel i + C/2 (facts, 5.3 and 6.4). cosines, sines: (T, 1, C)."""
+    """Turn every head in float32: channel i with channel i + C/2 (facts, 5.3 and 6.4).
+
+    cosines, sines: (T, 1, C), of one angle for both channels of a pair.
+    """
+    if torch.is_grad_enabled() and x_THC.requires_grad:
+        turned: Tensor = _Rotation.apply(x_THC, cosines, sines)  # type: ignore[no-untyped-call]
+        return turned
     lib = _library_for(x_THC, cosines)
     rows, heads, width = x_THC.shape
     plain = x_THC.stride(2) == 1 and width % 2 == 0 and width <= _MOST_CHANNELS
@@ -135,6 +143,20 @@ def rotate(x_THC: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         *(cosines.data_ptr(), sines.data_ptr(), out.data_ptr(), native.threads()),
     )
     return out
+
+
+class _Rotation(torch.autograd.Function):
+    """The gradient of a rotation is the rotation back, so that nothing but the tables is kept and both are one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x_THC: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return rotate(x_THC, cosines, sines)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_THC: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cosines, sines = ctx.saved_tensors
+        return rotate(gradient_THC, cosines, -sines), None, None
 
 
 def _library_for(x: Tensor, other: Tensor) -> ctypes.CDLL | None:
