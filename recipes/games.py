@@ -68,7 +68,7 @@ def asked(game: EvenPoint24 | LongBlackjack, seeds: Iterator[int]) -> dict[str, 
     for _ in range(14):
         game.reset(seed=next(seeds))
         messages.append(Message("user", (Text(game.words().split("\nTarget")[0]),)))
-        messages.append(Message("assistant", (Text(game.thought().split(" Written")[0]),)))
+        messages.append(Message("assistant", (Text(game.thought()),)))
     return {"messages": plain_messages(messages)}
 
 

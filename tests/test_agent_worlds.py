@@ -65,10 +65,24 @@ def test_an_expert_says_what_the_picture_shows_and_then_what_it_does():
     game = GAMES["ezpoint"]()
     game.reset(seed=4)
     assert all(card.name in game.thought() for card in game.hand)
-    assert value_of(game.thought().split(": ")[1].split(" = ")[0].split()) == 12
-    for game in (kind() for kind in GAMES.values()):
+    assert value_of(game.thought().split(": ")[1].removesuffix(" =.").split()) == 12
+    for game in (GAMES["number_line"](), GAMES["blackjack"]()):
         game.reset(seed=5)
-        assert game.thought().endswith(f" {game.best().replace('(', 'open')}.")
+        assert game.thought().endswith(f" {game.best()}.")
+
+
+@pytest.mark.parametrize("name", ["ezpoint", "point24"])
+def test_an_expert_says_what_is_left_to_write_which_begins_with_what_it_does(name):
+    said = {"open": "(", "close": ")"}
+    for seed in range(30):
+        game, lefts, ended = GAMES[name](), [], False
+        game.reset(seed=seed)
+        while not ended:
+            lefts.append([said.get(sign, sign) for sign in game.thought().split(": ")[1].removesuffix(".").split()])
+            assert lefts[-1][0] == game.best()
+            ended = game.step(game.actions.index(game.best()))[2]
+        assert lefts == [lefts[0][at:] for at in range(len(lefts[0]))]
+        assert lefts[-1] == ["="]
 
 
 def test_what_is_said_of_a_hand_adds_up():

@@ -154,21 +154,25 @@ class _Formula(Game):
         return (*signs, *closing, *(("=",) if not depth else ()))
 
     def best(self) -> str:
+        return self._rest()[0]
+
+    def _rest(self) -> list[str]:
+        """What is still to be written; after a formula that is not the solution's beginning, only its end."""
         assert self.solution is not None
         rest = [*self.solution, "="]
-        return rest[len(self.written)] if self.written == rest[: len(self.written)] else "="
+        return rest[len(self.written) :] if self.written == rest[: len(self.written)] else ["="]
 
     def words(self) -> str:
         return f"Cards: {_names(self.hand)}\nTarget: {self.target}\nFormula: {''.join(self.written) or '(nothing)'}"
 
     def thought(self) -> str:
-        assert self.solution is not None
-        plan, written = _said(self.solution), _said(self.written) or "nothing"
+        # What is left to write is the thought before without its first sign, so a small model does not lose its place.
+        if self.written:
+            return f"Rest: {_said(self._rest())}."
         # Four cards come in many orders; which formula they make is remembered by one of them.
         points = " ".join(map(str, sorted(card.points for card in self.hand)))
         in_order = f", in order {points}" if self.cards > 2 else ""
-        start = f"Cards {_names(self.hand)}{in_order}: {plan} = {self.target}."
-        return f"{start} Written: {written}. Next: {_said([self.best()])}."
+        return f"Cards {_names(self.hand)}{in_order}: {_said(self._rest())}."
 
 
 def _said(formula: Sequence[str]) -> str:
