@@ -51,7 +51,8 @@ def packed_attention(q_THC: Tensor, k_TKC: Tensor, v_TKC: Tensor, lengths: Seque
         return native_attention.attend(q_THC, k_TKC, v_TKC, Layout(lengths, lengths), causal)
     runs = _runs(lengths)
     # Split, not sliced: the gradient of a slice is a whole tensor of zeros for every run.
-    parts = zip(*(x.split([length * count for length, count in runs]) for x in (q_THC, k_TKC, v_TKC)), strict=True)
+    sizes = [length * count for length, count in runs]
+    parts = zip(*(torch.split(x, sizes) for x in (q_THC, k_TKC, v_TKC)), strict=True)
     outputs = []
     for (length, count), run in zip(runs, parts, strict=True):
         q, k, v = (x.reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in run)

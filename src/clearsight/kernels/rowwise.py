@@ -154,7 +154,7 @@ class _Rotation(torch.autograd.Function):
         return rotate(x_THC, cosines, sines)
 
     @staticmethod
-    def backward(ctx: Any, gradient_THC: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_THC: Tensor) -> tuple[Tensor, None, None]:
         cosines, sines = ctx.saved_tensors
         return rotate(gradient_THC, cosines, -sines), None, None
 
