@@ -298,8 +298,27 @@ def stages() -> list[Stage]:
         decay=0.6,
         seed=18,
     )  # fmt: skip
+    # Tower and language half together for long, at a rate that falls nearly all the way.
+    clear = replace(
+        watch,
+        name="clear",
+        mix=replace(
+            watch.mix,
+            weights={
+                "word": 0.08, "line": 0.38, "page": 0.1, "documents": 0.12, "shapes": 0.16, "calls": 0.09,
+                "clips": 0.05, "live": 0.02,
+            },
+        ),
+        rates=Rates(vision=0.8),
+        steps=750,
+        lr=1.5e-3,
+        warmup=20,
+        decay=0.8,
+        balance=0.3,
+        seed=19,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
-    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes, watch]
+    return [*early, talk, sight, spell, fluent, polish, letters, whole, joint, wide, settle, wishes, watch, clear]
 
 
 def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:

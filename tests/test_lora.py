@@ -130,3 +130,26 @@ def test_a_layer_of_another_shape_is_refused() -> None:
     wrong = Adapter({LAYERS[0]: LoraLayer(torch.ones(2, 5), torch.ones(32, 2), 1.0)})
     with pytest.raises(WeightsError, match=r"\(32, 5\)"):
         merge(model, wrong)
+
+
+def test_an_adapter_moved_to_other_weights_makes_of_them_what_it_made_of_its_own(tmp_path, monkeypatch):
+    """But for the layers to which it adds nothing, and the rounding of its halves to bfloat16."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    from move_adapter import moved
+
+    old, new = random_model(TINY, seed=1), random_model(TINY, seed=2)
+    adapter = random_adapter(old)
+    idle = next(iter(adapter.layers))
+    layer = adapter.layers[idle]
+    adapter = Adapter({**adapter.layers, idle: LoraLayer(layer.a, torch.zeros_like(layer.b), layer.scaling)})
+    kept = dict(new.named_modules())[idle].weight.clone()
+    with torch.no_grad():
+        carried = moved(adapter, old, new, rank=max(max(m.weight.shape) for m in matched(old, adapter).values()))
+    write_adapter(carried, tmp_path)
+    merge(old, adapter)
+    merge(new, read_adapter(tmp_path))
+    assert torch.equal(dict(new.named_modules())[idle].weight, kept)
+    wanted, found = matched(old, adapter), matched(new, adapter)
+    for name in adapter.layers.keys() - {idle}:
+        ours, theirs = found[name].weight.detach(), wanted[name].weight.detach()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * theirs.abs().max().item())
