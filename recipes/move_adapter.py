@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.config import config_from_json, read_json
-from clearsight.model.hub import resolve
-from clearsight.model.lora import Adapter, LoraLayer, matched, read_adapter, write_adapter
+from clearsight.model.hub import read_config, resolve
+from clearsight.model.lora import MAX_RANK, Adapter, LoraLayer, matched, read_adapter, write_adapter
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model
 
@@ -43,8 +42,7 @@ def moved(adapter: Adapter, old: Qwen2VL, new: Qwen2VL, rank: int) -> Adapter:
 
 def model_of(name: str) -> Qwen2VL:
     folder = resolve(name)
-    config = config_from_json(read_json(folder / "config.json"))
-    return load_model(folder, config, dtype=torch.float32)
+    return load_model(folder, read_config(folder), dtype=torch.float32)
 
 
 def main() -> None:
@@ -55,11 +53,15 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the moved adapter")
     parser.add_argument("--rank", type=int, default=256)
     arguments = parser.parse_args()
-    with torch.no_grad():
-        adapter = moved(
-            read_adapter(arguments.adapter), model_of(arguments.old), model_of(arguments.new), arguments.rank
-        )
-    write_adapter(adapter, arguments.out)
+    if not 1 <= arguments.rank <= MAX_RANK:
+        parser.error(f"--rank is {arguments.rank}; it must be from 1 to {MAX_RANK}")
+    try:
+        adapter = read_adapter(arguments.adapter)
+        with torch.no_grad():
+            adapter = moved(adapter, model_of(arguments.old), model_of(arguments.new), arguments.rank)
+        write_adapter(adapter, arguments.out)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ def _fused_attention(q_NHTC: Tensor, k_NKTC: Tensor, v_NKTC: Tensor, causal: boo
     return F.scaled_dot_product_attention(q_NHTC, k_NKTC, v_NKTC, is_causal=causal, enable_gqa=gqa)
 
 
-# On CPU the fused kernel's backward pass is slower than plain products up to about these lengths, in bf16 three times.
-_SHORT = {torch.bfloat16: 1024, torch.float32: 256}
+# On CPU the fused kernel's backward pass is slower than plain products up to about these lengths and, in bf16, beyond:
+# there it is what the weights, kept for the gradient, take that sets the limit.
+_SHORT = {torch.bfloat16: 768, torch.float32: 256}
 
 
 def _wants_short(q_NHTC: Tensor) -> bool:

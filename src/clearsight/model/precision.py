@@ -31,3 +31,9 @@ def product_dtype(precision: str, device: torch.device) -> torch.dtype:
     """precision: "bfloat16", "float32", or "auto", which is bfloat16 where `device` has it."""
     wanted = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
     return torch.bfloat16 if wanted else torch.float32
+
+
+def makes_tiles(precision: str) -> bool:
+    """Whether this processor makes products of that precision in tiles (AMX), several times as fast as in rows."""
+    narrow = product_dtype(precision, torch.device("cpu")) == torch.bfloat16
+    return narrow and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
