@@ -9,7 +9,7 @@ from torch import nn
 from clearsight import VLM
 from clearsight.config import NANO
 from clearsight.model import precision
-from clearsight.model.precision import product_dtype
+from clearsight.model.precision import makes_tiles, product_dtype
 from clearsight.model.vision import PatchEmbed
 from clearsight.train.muon import Float32Muon, orthogonal
 
@@ -27,6 +27,13 @@ def test_products_follow_the_machine_only_when_left_to_it(in_hardware: bool) -> 
     assert product_dtype("auto", CPU) == (torch.bfloat16 if in_hardware else torch.float32)
     assert product_dtype("bfloat16", CPU) == torch.bfloat16
     assert product_dtype("float32", CPU) == torch.float32
+
+
+def test_tiles_are_for_bfloat16_on_processors_that_announce_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for announced in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": announced})  # noqa: B023
+        assert makes_tiles("bfloat16") is announced
+        assert not makes_tiles("float32")
 
 
 def test_full_weights_load_in_what_is_fast(in_hardware: bool) -> None:
