@@ -150,7 +150,7 @@ def test_marks_beside_words_change_neither_and_videos_have_none(processor):
     model = random_model(CONFIG)
     add_sight(model, seed=0)
     with torch.no_grad():
-        words, marks = losses_of(model, pack(both))
+        words, marks, _ = losses_of(model, pack(both))
         torch.testing.assert_close(words, losses_of(model, pack(plain))[0])
         alone = sum(losses_of(model, encode_marks(samples[i].picture, processor))[1] for i in (0, 2))
         torch.testing.assert_close(marks, alone, rtol=1e-4, atol=1e-3)
@@ -176,7 +176,7 @@ def test_a_stage_of_words_and_marks_weighs_their_means(processor, tmp_path):
     model = random_model(CONFIG).train()
     add_sight(model, stage.seed)
     with torch.no_grad():
-        words, marks = losses_of(model, batch, 0.3) / batch.learned(0.3)
+        words, marks, _ = losses_of(model, batch, 0.3) / batch.learned(0.3)
     remove_sight(model)
     state = run_stage(model, processor, stage, tmp_path, workers=0).state_dict()
     (record,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -218,7 +218,7 @@ def test_a_stage_of_marks_resumes_and_leaves_a_model_without_the_head(processor,
 
 
 def test_a_stage_of_marks_is_not_sharded(processor, tmp_path):
-    with pytest.raises(ValueError, match="learns marks cannot be sharded"):
+    with pytest.raises(ValueError, match="learns marks or places cannot be sharded"):
         run_stage(random_model(CONFIG), processor, STAGE, tmp_path / "out", workers=0, shard=True)
     assert not (tmp_path / "out").exists()
 

@@ -191,6 +191,16 @@ def test_every_parameter_has_one_optimizer(optimizer):
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
+def test_what_adapters_cannot_carry_may_be_left_alone(processor, tmp_path):
+    """`linear_only`: after steps of either rule only weights of linear layers inside the halves have changed."""
+    model = random_model(CONFIG).train()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    run_stage(model, processor, stage(steps=2, batch_size=4, linear_only=True), tmp_path, workers=0)
+    changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert changed == linear - {"lm_head.weight"}
+
+
 def test_the_schedule_rises_stays_and_falls():
     shape = stage(steps=100, lr=1.0, warmup=10, decay=0.5)
     rates = [learning_rate(step, shape) for step in range(100)]

@@ -77,6 +77,12 @@ class ModelInputs:
         if len(self.vision_starts) != (len(self.vision.grids) if self.vision else 0):
             raise ValueError(f"{len(self.vision_starts)} vision runs do not match the grids of {self.vision}")
 
+    def vision_slots(self, merge_size: int = 2) -> Tensor:
+        """(M,) the indices in `ids` of all pad tokens, in the order of the patches."""
+        grids = self.vision.grids if self.vision else ()
+        runs = zip(self.vision_starts, (grid.tokens(merge_size) for grid in grids), strict=True)
+        return torch.cat([torch.empty(0, dtype=torch.int64), *(torch.arange(s, s + n) for s, n in runs)])
+
     @property
     def next_position(self) -> int:
         """Where the next token of a single sequence stands, on all three axes (facts, 6.5)."""

@@ -55,13 +55,7 @@ class Qwen2VL(nn.Module):
         x_TD = self.model.embed_tokens(inputs.ids.to(self.device))
         if inputs.vision is None:
             return x_TD
-        merge = self.config.vision.merge_size
-        slots = torch.cat(
-            [
-                torch.arange(start, start + grid.tokens(merge))
-                for start, grid in zip(inputs.vision_starts, inputs.vision.grids, strict=True)
-            ]
-        )
+        slots = inputs.vision_slots(self.config.vision.merge_size)
         seen_MD = self.encode_vision(inputs.vision) if seen_MD is None else seen_MD
         return x_TD.index_copy(0, slots.to(self.device), seen_MD.to(x_TD.dtype))
 

@@ -31,7 +31,7 @@ class Mix:
     turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
-    words and weighs so much of what an answer does.
+    words and weighs so much of what an answer does. place: so much weighs where each visual token stands.
     """
 
     weights: dict[str, float]
@@ -43,20 +43,22 @@ class Mix:
     captions: float = 0.0
     casual: float = 0.0
     sight: float = 0.0
+    place: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("captions", "casual"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        if not 0 <= self.sight <= 1000:
-            raise ValueError(f"sight is {self.sight}; it must be from 0 to 1000")
+        for name in ("sight", "place"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1000")
         if self.form != "marks":
             check_form(self.form)
 
     @property
-    def objective(self) -> tuple[float, float]:
-        """What the mean losses of supervised tokens and of marks weigh."""
-        return (0.0, 1.0) if self.form == "marks" else (1.0, self.sight)
+    def objective(self) -> tuple[float, float, float]:
+        """What the mean losses of supervised tokens, of marks and of places weigh."""
+        return (0.0, 1.0, 0.0) if self.form == "marks" else (1.0, self.sight, self.place)
 
     def level(self, index: int) -> float:
         return self.level_start + (self.level_end - self.level_start) * min(1.0, index / self.ramp)

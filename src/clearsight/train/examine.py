@@ -22,7 +22,7 @@ PARTS = (
     ("word", 1.0, 1),
     ("line", 1.0, 1),
     ("page", 1.0, 1),
-    ("shapes", 1.0, 7),
+    ("shapes", 1.0, 8),
     ("documents", 1.0, 8),
     ("boxes", 1.0, 6),
     ("charts", 1.0, 3),

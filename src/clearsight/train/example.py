@@ -40,9 +40,9 @@ class Example:
         return answer.bincount().float()[answer] ** -balance
 
     def learned(self, balance: float = 0.0) -> Tensor:
-        """(2,) how much is learned: the weight of the supervised tokens, and the number of marks."""
+        """(3,) how much is learned: the weight of the supervised tokens, the number of marks and of visual tokens."""
         marks = torch.zeros(()) if self.marks is None else (self.marks > 0).sum(dtype=torch.float32)
-        return torch.stack([self.weights(balance).sum(), marks])
+        return torch.stack([self.weights(balance).sum(), marks, torch.tensor(float(len(self.inputs.vision_slots())))])
 
     @property
     def patches(self) -> int:

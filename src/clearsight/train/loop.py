@@ -27,6 +27,7 @@ from clearsight.train.example import Example
 from clearsight.train.journal import Journal, plot_losses
 from clearsight.train.lora import LoraLinear, attach, skeleton
 from clearsight.train.optim import learning_rate, make_optimizers, set_learning_rate, set_trainable
+from clearsight.train.place import add_place, place_losses, remove_place
 from clearsight.train.replica import Replica, joined
 from clearsight.train.sharded import Sharded
 from clearsight.train.sight import add_sight, remove_sight, sight_loss
@@ -38,15 +39,18 @@ Evaluation = Callable[[Qwen2VL], dict[str, float]]
 
 
 def losses_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
-    """(2,) the sums over what `batch` is learned for: its supervised tokens, and its marks."""
-    words = marks = torch.zeros((), device=model.device)
+    """(3,) the sums over what `batch` is learned for: its supervised tokens, its marks, and, if the model has the head
+    for it, where its visual tokens stand."""
+    words = marks = places = torch.zeros((), device=model.device)
     seen_MD = None
     if batch.marks is not None and batch.inputs.vision is not None:
         seen_MD = model.encode_vision(batch.inputs.vision)
         marks = sight_loss(model, seen_MD, batch.marks)
     if batch.supervised.any():
-        words = next_token_loss(model, batch, balance, seen_MD)
-    return torch.stack([words, marks])
+        with place_losses(model, batch.inputs) as found:
+            words = next_token_loss(model, batch, balance, seen_MD)
+        places = sum(found, places)
+    return torch.stack([words, marks, places])
 
 
 def next_token_loss(model: Qwen2VL, batch: Example, balance: float = 0.0, seen_MD: Tensor | None = None) -> Tensor:
@@ -94,8 +98,8 @@ def run_stage(
     that are wanted every `stage.evaluate_every` steps and at the end. shard: divide the parameters over the processes
     (FSDP2); what is returned then is a new, whole model.
     """
-    if shard and _objective(stage)[1]:
-        raise ValueError("a stage that learns marks cannot be sharded: its head stands outside the model")
+    if shard and any(_objective(stage)[1:]):
+        raise ValueError("a stage that learns marks or places cannot be sharded: their heads stand outside the model")
     folder.mkdir(parents=True, exist_ok=True)
     rank, size = joined()
     packs = stage.accumulate * size
@@ -130,6 +134,8 @@ def run_stage(
     run.average.settle()
     if _objective(stage)[1]:
         remove_sight(model)
+    if _objective(stage)[2]:
+        remove_place(model)
     if rank == 0:
         plot_losses(folder)
     return whole_model(model, run.workers)
@@ -144,9 +150,9 @@ def open_stream(processor: Processor, stage: Stage, packs: int) -> Stream:
     return BatchStream(processor, stage.mix, stage.batch_size, stage.seed, packs)
 
 
-def _objective(stage: Stage) -> tuple[float, float]:
-    """What the mean losses of supervised tokens and of marks weigh."""
-    return stage.mix.objective if isinstance(stage.mix, Mix) else (1.0, 0.0)
+def _objective(stage: Stage) -> tuple[float, float, float]:
+    """What the mean losses of supervised tokens, of marks and of places weigh."""
+    return stage.mix.objective if isinstance(stage.mix, Mix) else (1.0, 0.0, 0.0)
 
 
 def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Path, shard: bool) -> _Run:
@@ -155,6 +161,8 @@ def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Pat
         attach(model, stage.lora, seed=stage.seed)
     if _objective(stage)[1]:
         add_sight(model, stage.seed)
+    if _objective(stage)[2]:
+        add_place(model)
     set_trainable(model, stage)
     model.train()
     if saved:

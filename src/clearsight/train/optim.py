@@ -28,11 +28,14 @@ def set_trainable(model: nn.Module, stage: Stage) -> None:
     What learns is float32 from here on: small steps would be lost in less. Without LoRA everything is, so that frozen
     and learning parts fit each other. With it, frozen weights stay as they are if products are made in their format.
     """
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     for name, parameter in model.named_parameters():
         chosen = stage.lora is None or name.endswith((".lora_A", ".lora_B"))
+        if stage.linear_only:
+            chosen = chosen and name in linear - {"lm_head.weight"}
         parameter.requires_grad_(chosen and getattr(stage.rates, part_of(name)) > 0)
         device = torch.device("cpu") if parameter.is_meta else parameter.device  # meta: a plan for this machine
-        if chosen or product_dtype(stage.precision, device) == torch.float32:
+        if stage.lora is None or chosen or product_dtype(stage.precision, device) == torch.float32:
             parameter.data = parameter.data.float()
 
 
@@ -48,7 +51,7 @@ def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimize
         if not parameter.requires_grad:
             continue
         share = getattr(stage.rates, part_of(name)) * (_PATCH_KERNEL_SHARE if "patch_embed" in name else 1.0)
-        is_matrix = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "sight"))
+        is_matrix = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "sight", "place"))
         if is_matrix and stage.optimizer == "muon":
             muon.setdefault(share, []).append(parameter)
         else:

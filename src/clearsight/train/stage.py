@@ -52,9 +52,10 @@ class Stage:
     is no matrix) or "adamw". precision: of the products, "bfloat16" or
     "float32"; "auto" is bfloat16 where the machine has such products. recompute: keep no activations
     inside blocks but compute them again for the gradient. ema: decay of the average that is kept of the weights and
-    is the result; 0 keeps none. balance: an answer of n tokens weighs n ** (1 - balance), so with 0
-    all tokens weigh the same and with 1 all answers. evaluate_every: steps between evaluations, if there is anything
-    to evaluate.
+    is the result; 0 keeps none. linear_only: embeddings, norms, biases and the patch kernel stay as they are, so that
+    adapters can be moved to the result with little loss (recipes/move_adapter.py). balance: an answer of n tokens
+    weighs n ** (1 - balance), so with 0 all tokens weigh the same and with 1 all answers. evaluate_every: steps
+    between evaluations, if there is anything to evaluate.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Stage:
     batch_size: int = 64
     accumulate: int = 1
     rates: Rates = Rates()
+    linear_only: bool = False
     lora: Lora | None = None
     optimizer: str = "muon"
     lr: float = 4e-3

@@ -233,7 +233,7 @@ def _list(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, s
 
 _Task = Callable[[random.Random, Split, float], tuple[Scene, str, str, str]]
 _TASKS: dict[_Task, int] = {
-    _count: 34, _colour: 14, _shape: 14, _describe: 10, _where: 12, _exists: 12, _no_text: 4, _list: 14,
+    _count: 34, _colour: 8, _shape: 8, _describe: 8, _where: 18, _exists: 16, _no_text: 4, _list: 20,
 }  # fmt: skip
 _Further = Callable[[random.Random, Scene, Split], "Asked | None"]
 _FURTHER: tuple[_Further, ...] = (

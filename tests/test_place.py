@@ -1,0 +1,95 @@
+"""Laws of knowing where: every visual token learns its row and column, beside the words and without touching them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import TINY as CONFIG
+
+from clearsight.model.weights import random_model
+from clearsight.processor import ImageSettings, Processor, Tokenizer
+from clearsight.train.data import BatchStream, Mix, encode
+from clearsight.train.example import pack
+from clearsight.train.loop import losses_of, run_stage
+from clearsight.train.place import MOST, add_place, remove_place, targets
+from clearsight.train.stage import Stage
+from clearsight.train.worlds import draw
+
+MIX = Mix(weights={"line": 0.5, "shapes": 0.5}, form="chat", captions=0.5, place=0.25)
+STAGE = Stage(name="s", mix=MIX, steps=1, batch_size=4, warmup=2, log_every=1, balance=0.3, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return Processor(Tokenizer.packaged("nano"), CONFIG, ImageSettings())
+
+
+def examples(processor):
+    return [encode(draw(world, 5, "train"), processor, "chat") for world in ("line", "clips", "shapes", "pairs")]
+
+
+def test_the_place_is_counted_from_the_corner_of_its_own_picture(processor):
+    packed = pack(examples(processor))
+    wanted = [
+        (row, column)
+        for grid in packed.inputs.vision.grids
+        for _ in range(grid.t)
+        for row in range(grid.h // 2)
+        for column in range(grid.w // 2)
+    ]
+    assert targets(packed.inputs).T.tolist() == [[min(MOST - 1, at) for at in place] for place in wanted]
+    assert max(map(max, wanted)) > 5
+
+
+def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
+    alone = examples(processor)
+    model = random_model(CONFIG)
+    with torch.no_grad():
+        plain = losses_of(model, pack(alone))
+        add_place(model)
+        torch.nn.init.normal_(model.model.place.weight, std=0.1)
+        together = losses_of(model, pack(alone))
+        torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
+    assert together[:2].equal(plain[:2])
+    assert plain[2] == 0 < together[2]
+
+
+def test_a_sequence_of_text_alone_has_no_places(processor):
+    inputs = examples(processor)[0]
+    text = replace(inputs, inputs=replace(inputs.inputs, vision=None, vision_starts=()))
+    model = random_model(CONFIG)
+    add_place(model)
+    with torch.no_grad():
+        words, _, places = losses_of(model, text)
+    assert words > 0 == places == text.learned()[2]
+
+
+def test_a_stage_weighs_the_mean_over_visual_tokens_and_keeps_no_head(processor, tmp_path):
+    batch = BatchStream(processor, MIX, STAGE.batch_size, STAGE.seed)[0]
+    model = random_model(CONFIG).train()
+    names = model.state_dict().keys()
+    add_place(model)
+    with torch.no_grad():
+        words, _, places = losses_of(model, batch, 0.3) / batch.learned(0.3).clamp(min=1)
+    remove_place(model)
+    run_stage(model, processor, STAGE, tmp_path, workers=0)
+    (record,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert record["loss"] == pytest.approx((words + 0.25 * places).item(), rel=1e-3)
+    assert model.state_dict().keys() == names
+
+
+def test_places_are_soon_known(processor, tmp_path):
+    """Row and column are told far better than by chance after a few steps, on pictures of another seed."""
+    mix = Mix(weights={"shapes": 1.0}, form="chat", place=10.0)
+    stage = replace(STAGE, mix=mix, steps=80, batch_size=8, lr=6e-3, warmup=10, balance=0.0)
+    run_stage(random_model(CONFIG).train(), processor, stage, tmp_path, workers=0)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_the_weight_of_places_has_limits():
+    with pytest.raises(ValueError, match="place is -1; it must be from 0 to 1000"):
+        Mix(weights={"word": 1.0}, form="chat", place=-1)
