@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -199,6 +200,29 @@ def test_what_adapters_cannot_carry_may_be_left_alone(processor, tmp_path):
     changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     assert changed == linear - {"lm_head.weight"}
+
+
+def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import nano as recipe_of_nano
+
+    names = [one.name for one in recipe_of_nano.stages()]
+    assert len(set(names)) == len(names)
+    earlier = {name: before for name, (before, _) in recipe_of_nano.MEANS.items()} | recipe_of_nano.RETURNS
+    assert all(names.index(before) < names.index(name) for name, before in earlier.items())
+    old, new = random_model(CONFIG, seed=1), random_model(CONFIG, seed=2)
+    linear = {f"{name}.weight" for name, module in new.named_modules() if isinstance(module, torch.nn.Linear)}
+    kept = {name: value.detach().clone() for name, value in new.named_parameters() if name in linear}
+    with torch.no_grad():
+        for value in old.parameters():
+            value.add_(1)  # norms and biases of random models are alike
+    torch.save({"model": dict(old.named_parameters())}, tmp_path / "old.pt")
+    recipe_of_nano.mean_with(new, tmp_path / "old.pt", 1.0, linear=False)
+    theirs = dict(old.named_parameters())
+    for name, value in new.named_parameters():
+        torch.testing.assert_close(value, kept[name] if name in linear else theirs[name])
+    with pytest.raises(ValueError, match=r"none\.pt is missing"):
+        recipe_of_nano.mean_with(new, tmp_path / "none.pt", 1.0)
 
 
 def test_the_schedule_rises_stays_and_falls():
