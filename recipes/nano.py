@@ -431,13 +431,16 @@ def mean_with(model: Qwen2VL, checkpoint: Path, share: float, linear: bool = Tru
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
-    parser.add_argument("--only", help="run this stage alone")
+    parser.add_argument("--only", choices=[stage.name for stage in stages()], help="run this stage alone")
     parser.add_argument("--init", help="start from this checkpoint (a name or folder), not from random weights")
     arguments = parser.parse_args()
+    model = random_model(NANO, seed=0)
     if arguments.init:
-        model = load_model(resolve(arguments.init), NANO, dtype=torch.float32).requires_grad_().train()
-    else:
-        model = random_model(NANO, seed=0).train()
+        try:
+            model = load_model(resolve(arguments.init), NANO, dtype=torch.float32)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
+    model.requires_grad_().train()
     processor = Processor.packaged("nano")
     with process_group():
         for stage in stages():

@@ -22,7 +22,7 @@ from clearsight.train.data import BatchStream, Mix, batches, casual, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
-from clearsight.train.stage import PARTS, Stage
+from clearsight.train.stage import PARTS, Lora, Stage
 from clearsight.train.worlds import draw
 
 MIX = Mix(weights={"word": 0.5, "shapes": 0.5}, form="chat", level_start=0.2, ramp=4)
@@ -200,6 +200,8 @@ def test_what_adapters_cannot_carry_may_be_left_alone(processor, tmp_path):
     changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     assert changed == linear - {"lm_head.weight"}
+    with pytest.raises(ValueError, match="linear_only and lora exclude each other"):
+        stage(linear_only=True, lora=Lora(rank=2, alpha=2))
 
 
 def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(tmp_path, monkeypatch):

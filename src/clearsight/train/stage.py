@@ -89,6 +89,8 @@ class Stage:
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from {low:g} to {high:g}")
+        if self.linear_only and self.lora:
+            raise ValueError("linear_only and lora exclude each other: with LoRA no weight of the model learns")
 
 
 _CHOICES = {
