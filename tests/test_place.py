@@ -8,15 +8,21 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import TINY as CONFIG
+from hypothesis import given
+from hypothesis import strategies as st
 
+from clearsight.messages import Box
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
-from clearsight.train.place import MOST, add_place, remove_place, targets
+from clearsight.train.place import MOST, STEPS, add_place, reaches, remove_place, targets, with_reach
+from clearsight.train.sight import UNKNOWN
 from clearsight.train.stage import Stage
 from clearsight.train.worlds import draw
+from clearsight.train.worlds.marks import Mark
+from clearsight.train.worlds.sample import CELL
 
 MIX = Mix(weights={"line": 0.5, "shapes": 0.5}, form="chat", captions=0.5, place=0.25)
 STAGE = Stage(name="s", mix=MIX, steps=1, batch_size=4, warmup=2, log_every=1, balance=0.3, precision="float32")
@@ -28,7 +34,8 @@ def processor():
 
 
 def examples(processor):
-    return [encode(draw(world, 5, "train"), processor, "chat") for world in ("line", "clips", "shapes", "pairs")]
+    samples = [draw(world, 5, "train") for world in ("line", "clips", "shapes", "pairs")]
+    return [with_reach(encode(sample, processor, "chat"), sample.messages, processor) for sample in samples]
 
 
 def test_the_place_is_counted_from_the_corner_of_its_own_picture(processor):
@@ -44,6 +51,50 @@ def test_the_place_is_counted_from_the_corner_of_its_own_picture(processor):
     assert max(map(max, wanted)) > 5
 
 
+@given(
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.lists(
+        st.builds(Mark, st.just(("A",)), st.floats(-9, 99), st.floats(-9, 99), st.floats(0, 70), st.floats(0, 70))
+    ),
+)
+def test_a_token_reaches_as_far_as_the_marks_whose_middles_it_holds(rows, columns, marks):
+    found = reaches(marks, rows, columns, CELL).view(rows, columns, 4)
+    for row in range(rows):
+        for column in range(columns):
+            inside = [mark for mark in marks if (mark.y // CELL, mark.x // CELL) == (row, column)]
+            if not inside:
+                assert (found[row, column] == UNKNOWN).all()
+                continue
+            for axis, (at, half, side) in enumerate((("x", "across", columns), ("y", "down", rows))):
+                near = min(getattr(mark, at) - getattr(mark, half) for mark in inside) / (CELL * side)
+                far = max(getattr(mark, at) + getattr(mark, half) for mark in inside) / (CELL * side)
+                for step, edge in ((found[row, column, axis], near), (found[row, column, axis + 2], far)):
+                    clear = min(1 - 1e-9, max(0.0, edge)) * STEPS
+                    assert step - 1e-6 <= clear <= step + 1 + 1e-6
+
+
+def test_reach_is_that_of_the_boxes_that_are_asked_for(processor):
+    """A single shape's box is what the token under its middle reaches, to within what marks are smaller by."""
+    checked = 0
+    for seed in range(60):
+        sample = draw("boxes", seed, "train")
+        example = with_reach(encode(sample, processor, "chat"), sample.messages, processor)
+        boxes = [part for part in sample.label.parts if isinstance(part, Box)]
+        if sample.skill != "box":
+            continue
+        (box,), grid = boxes, example.inputs.vision.grids[0]
+        corners = torch.tensor([box.x1, box.y1, box.x2, box.y2]) * STEPS / 1000
+        row = int((box.y1 + box.y2) / 2000 * (grid.h // 2))
+        column = int((box.x1 + box.x2) / 2000 * (grid.w // 2))
+        reach = example.reach.view(grid.h // 2, grid.w // 2, 4)[row, column]
+        if (reach == UNKNOWN).any():
+            continue  # a triangle's middle is not its box's, and may lie in the next token
+        checked += 1
+        assert (reach + 0.5 - corners).abs().max() < 5
+    assert checked > 8
+
+
 def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
     alone = examples(processor)
     model = random_model(CONFIG)
@@ -53,8 +104,9 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
         torch.nn.init.normal_(model.model.place.weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
+        unknown = losses_of(model, replace(pack(alone), reach=None))
     assert together[:2].equal(plain[:2])
-    assert plain[2] == 0 < together[2]
+    assert plain[2] == 0 < unknown[2] < together[2]
 
 
 def test_a_sequence_of_text_alone_has_no_places(processor):

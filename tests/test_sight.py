@@ -21,6 +21,7 @@ from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
 from clearsight.train.sight import (
+    KINDS,
     NAMES,
     SLOTS,
     add_sight,
@@ -112,22 +113,24 @@ def test_turned_marks_follow_the_picture(x, y, angle):
         max_size=8,
     ),
 )
-def test_a_patch_holds_the_marks_that_cover_its_middle(rows, columns, marks):
+def test_a_patch_holds_the_marks_that_cover_its_middle_and_those_whose_middle_it_covers(rows, columns, marks):
     grid = Grid(1, 2 * rows, 2 * columns)
     known = {"A": "A", "b": "b", "é": "e", "한": NAMES[1], "circle": "circle", "red": "red"}
-    found = targets(marks, grid, PATCH).view(rows, columns, 2, 2, SLOTS)
+    found = targets(marks, grid, PATCH).view(rows, columns, 2, 2, KINDS, SLOTS)
     for row in range(grid.h):
         for column in range(grid.w):
             x, y = (column + 0.5) * PATCH, (row + 0.5) * PATCH
-            names = [
-                known[what]
+            over = [
+                mark
                 for mark in marks
                 if abs(mark.x - x) <= max(mark.across, PATCH / 2) and abs(mark.y - y) <= max(mark.down, PATCH / 2)
-                for what in mark.what
             ]
-            wanted = ([*names, *["nothing"] * SLOTS])[:SLOTS]
-            cell = found[row // 2, column // 2, row % 2, column % 2]
-            assert [NAMES[number] for number in cell] == wanted
+            inside = [mark for mark in marks if (mark.y // PATCH, mark.x // PATCH) == (row, column)]
+            for kind, held in enumerate((over, inside)):
+                names = [known[what] for mark in held for what in mark.what]
+                wanted = ([*names, *["nothing"] * SLOTS])[:SLOTS]
+                cell = found[row // 2, column // 2, row % 2, column % 2, kind]
+                assert [NAMES[number] for number in cell] == wanted
 
 
 def test_the_packed_loss_is_the_sum_over_pictures(processor):

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from clearsight.messages import Message, Text
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
+from clearsight.train.place import with_reach
 from clearsight.train.sight import encode_marks, with_marks
 from clearsight.train.worlds import Sample, draw
 
@@ -31,7 +32,8 @@ class Mix:
     turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
-    words and weighs so much of what an answer does. place: so much weighs where each visual token stands.
+    words and weighs so much of what an answer does. place: so much weighs where each visual token stands and how far
+    what it shows reaches.
     """
 
     weights: dict[str, float]
@@ -147,7 +149,9 @@ class BatchStream:
                 if form == "chat" and rng.random() < self.mix.casual:
                     sample = replace(sample, messages=casual(sample.messages, rng))
                 example = encode(sample, self.processor, form)
-                return with_marks(example, sample.messages, self.processor) if self.mix.sight else example
+                if self.mix.sight:
+                    example = with_marks(example, sample.messages, self.processor)
+                return with_reach(example, sample.messages, self.processor) if self.mix.place else example
 
 
 def batches(stream: Stream, numbers: Sequence[int], workers: int) -> Iterator[Example]:

@@ -22,12 +22,13 @@ class Example:
     """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
 
     marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
-    supervised, that alone.
+    supervised, that alone. reach: (M, 4) how far what they show reaches, to learn that too (train/place.py).
     """
 
     inputs: ModelInputs
     supervised: Tensor
     marks: Tensor | None = None
+    reach: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -58,10 +59,12 @@ def pack(examples: Sequence[Example]) -> Example:
     """Several in one row, equal lengths side by side: attention takes each run of them as one product."""
     ordered = sorted(examples, key=lambda example: (example.patches, example.inputs.lengths))
     marks = [e.marks for e in ordered if e.marks is not None]
+    reach = [e.reach for e in ordered if e.reach is not None]
     return Example(
         ModelInputs.pack([e.inputs for e in ordered]),
         torch.cat([e.supervised for e in ordered]),
         torch.cat(marks) if marks else None,
+        torch.cat(reach) if reach else None,
     )
 
 

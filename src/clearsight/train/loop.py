@@ -40,14 +40,14 @@ Evaluation = Callable[[Qwen2VL], dict[str, float]]
 
 def losses_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
     """(3,) the sums over what `batch` is learned for: its supervised tokens, its marks, and, if the model has the head
-    for it, where its visual tokens stand."""
+    for it, where its visual tokens stand and what they show reaches."""
     words = marks = places = torch.zeros((), device=model.device)
     seen_MD = None
     if batch.marks is not None and batch.inputs.vision is not None:
         seen_MD = model.encode_vision(batch.inputs.vision)
         marks = sight_loss(model, seen_MD, batch.marks)
     if batch.supervised.any():
-        with place_losses(model, batch.inputs) as found:
+        with place_losses(model, batch.inputs, batch.reach) as found:
             words = next_token_loss(model, batch, balance, seen_MD)
         places = sum(found, places)
     return torch.stack([words, marks, places])

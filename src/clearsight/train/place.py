@@ -1,25 +1,37 @@
-"""Knowing where: the language half learns in which row and column of its picture every visual token stands.
+"""Knowing where: the language half learns where in its picture every visual token stands and how far what it shows
+reaches.
 
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
-token stands, it has the place at hand where it attends to what is there. The head that tells is thrown away afterwards.
+token stands, it has the place at hand where it attends to what is there; and a box is four places. The head that tells
+is thrown away afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.inputs import ModelInputs
+from clearsight.messages import Message
 from clearsight.model.qwen2_vl import Qwen2VL
+from clearsight.processor import Processor
+from clearsight.train.example import Example
+from clearsight.train.sight import UNKNOWN, marks_shown
+from clearsight.train.worlds.marks import Mark
 
 MOST = 16
 """Rows and columns that are told apart; what stands further on counts as the last."""
+STEPS = 50
+"""Of so many equal parts of a picture's width and height an edge lies in one."""
 
+_EDGES = 4
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
 _HEAD = "place"
 
@@ -33,9 +45,41 @@ def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
     return offsets.clamp(max=MOST - 1)
 
 
+def with_reach(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
+    """The encoded `messages` with how far what their pictures show reaches; unknown where one carries no marks."""
+    merge, patch = processor.config.vision.merge_size, processor.config.vision.patch_size
+    found = [torch.empty(0, _EDGES, dtype=torch.long)]
+    for grid, marks in marks_shown(messages, example.inputs):
+        if marks is None:
+            found.append(torch.full((grid.tokens(merge), _EDGES), UNKNOWN))
+        else:
+            found.append(reaches(marks, grid.h // merge, grid.w // merge, merge * patch))
+    return replace(example, reach=torch.cat(found))
+
+
+def reaches(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor:
+    """(rows * columns, 4) int64: for each cell, `cell` pixels wide and high, in which of STEPS of the picture's width
+    and height lie the left, top, right and bottom edge of all marks whose middles it holds; unknown if there are none.
+    """
+    held: dict[tuple[int, int], list[Mark]] = defaultdict(list)
+    for mark in marks:
+        held[int(mark.y // cell), int(mark.x // cell)].append(mark)
+    found = torch.full((rows, columns, _EDGES), UNKNOWN)
+    for (row, column), inside in held.items():
+        if row in range(rows) and column in range(columns):
+            edges = (
+                min(mark.x - mark.across for mark in inside) / columns,
+                min(mark.y - mark.down for mark in inside) / rows,
+                max(mark.x + mark.across for mark in inside) / columns,
+                max(mark.y + mark.down for mark in inside) / rows,
+            )
+            found[row, column] = torch.tensor([max(0, min(STEPS - 1, int(STEPS * edge / cell))) for edge in edges])
+    return found.view(-1, _EDGES)
+
+
 def add_place(model: Qwen2VL) -> None:
-    """Give the language half the head that tells row and column; at first it says nothing."""
-    head = nn.Linear(model.config.text.hidden_size, 2 * MOST, device=model.device)
+    """Give the language half the head that tells row, column and edges; at first it says nothing."""
+    head = nn.Linear(model.config.text.hidden_size, 2 * MOST + _EDGES * STEPS, device=model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     model.model.add_module(_HEAD, head)
@@ -46,9 +90,10 @@ def remove_place(model: Qwen2VL) -> None:
 
 
 @contextmanager
-def place_losses(model: Qwen2VL, inputs: ModelInputs) -> Iterator[list[Tensor]]:
-    """For one forward pass of `inputs`: it adds to the list the cross-entropy of rows and columns, in float32, summed
-    over all visual tokens; nothing where there are none or the model has no such head."""
+def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = None) -> Iterator[list[Tensor]]:
+    """For one forward pass of `inputs`: it adds to the list the cross-entropy of row and column and, where `reach`
+    knows them, the mean one of the edges, in float32, summed over all visual tokens; nothing where there are none or
+    the model has no such head."""
     found: list[Tensor] = []
     head = dict(model.model.named_children()).get(_HEAD)
     if head is None or inputs.vision is None:
@@ -58,9 +103,15 @@ def place_losses(model: Qwen2VL, inputs: ModelInputs) -> Iterator[list[Tensor]]:
     def judge(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
         merge = model.config.vision.merge_size
         seen_MD = hidden_TD[inputs.vision_slots(merge).to(hidden_TD.device)].float()
-        scores = head(F.rms_norm(seen_MD, seen_MD.shape[-1:])).float().view(-1, MOST)  # rows and columns in turn
-        wanted = targets(inputs, merge).T.flatten().to(scores.device)
-        found.append(F.cross_entropy(scores, wanted, reduction="sum"))
+        scores = head(F.rms_norm(seen_MD, seen_MD.shape[-1:])).float()
+        places, edges = scores[:, : 2 * MOST], scores[:, 2 * MOST :]
+        wanted = targets(inputs, merge).T.flatten().to(scores.device)  # rows and columns in turn
+        found.append(F.cross_entropy(places.reshape(-1, MOST), wanted, reduction="sum"))
+        if reach is not None:
+            known = reach.flatten().to(scores.device)
+            found.append(
+                F.cross_entropy(edges.reshape(-1, STEPS), known, reduction="sum", ignore_index=UNKNOWN) / _EDGES
+            )
 
     hook = model.model.layers[_LAYERS - 1].register_forward_hook(judge)
     try:

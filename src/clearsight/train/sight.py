@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,31 +29,38 @@ from clearsight.train.worlds.scene import COLOURS, SHAPES
 OTHER = "another character"
 NAMES = ("nothing", OTHER, *map(chr, range(33, 127)), *SHAPES, *COLOURS)
 SLOTS = 3
-"""So many marks are asked for in one patch: letters narrower than a third of it are too small to read."""
+"""So many names are asked for in one patch: letters narrower than a third of it are too small to read."""
+KINDS = 2
+"""What lies over a patch's middle, and what has its own middle in the patch: the second tells one from two alike."""
 
 _NUMBER = {name: number for number, name in enumerate(NAMES)}
-_UNKNOWN = -100  # what cross_entropy leaves out
+UNKNOWN = -100  # what cross_entropy leaves out
 _MERGED = 2  # patches along the side of a merged token
 # Most slots are empty; together they weigh about as much as the filled ones.
 _EMPTY_WEIGHT = 0.1
+_PER_TOKEN = _MERGED**2 * KINDS * SLOTS
 
 
 def targets(marks: Iterable[Mark], grid: Grid, patch: int) -> Tensor:
-    """(M, 4 * SLOTS) numbers in NAMES: for each merged token of one picture its patches' marks, in the marks' order.
+    """(M, 4 * KINDS * SLOTS) numbers in NAMES: for each merged token of one picture its patches' marks.
 
-    A patch holds a mark if its middle lies within the mark, which is taken to be no smaller than a patch.
+    A patch has SLOTS for the marks that its middle lies within, which are taken to be no smaller than a patch, and
+    SLOTS for those whose middle lies within it, both in the marks' order; of the second kind every mark is held once.
     """
-    held: list[list[list[int]]] = [[[] for _ in range(grid.w)] for _ in range(grid.h)]
+    held: list[list[list[int]]] = [[[] for _ in range(grid.w * KINDS)] for _ in range(grid.h)]
     half = patch / 2
     for mark in marks:
         across, down = max(mark.across, half), max(mark.down, half)
         numbers = [_number(what) for what in mark.what]
         for row in _covered(mark.y, down, patch, grid.h):
             for column in _covered(mark.x, across, patch, grid.w):
-                held[row][column] += numbers
+                held[row][KINDS * column] += numbers
+        row, column = int(mark.y // patch), int(mark.x // patch)
+        if row in range(grid.h) and column in range(grid.w):
+            held[row][KINDS * column + 1] += numbers
     filled = torch.tensor([[(cell + [0] * SLOTS)[:SLOTS] for cell in row] for row in held])
-    cells = filled.view(grid.h // _MERGED, _MERGED, grid.w // _MERGED, _MERGED, SLOTS)
-    return cells.permute(0, 2, 1, 3, 4).reshape(-1, _MERGED**2 * SLOTS)
+    cells = filled.view(grid.h // _MERGED, _MERGED, grid.w // _MERGED, _MERGED, KINDS * SLOTS)
+    return cells.permute(0, 2, 1, 3, 4).reshape(-1, _PER_TOKEN)
 
 
 def _covered(middle: float, reach: float, patch: int, count: int) -> range:
@@ -72,30 +79,31 @@ def _number(what: str) -> int:
 def encode_marks(picture: Image.Image, processor: Processor) -> Example:
     """A drawn picture and what its patches hold, to learn that alone."""
     inputs, supervised = processor.caption_inputs(picture, "")
-    return Example(inputs, torch.zeros_like(supervised), _marks_in([Shown(picture)], inputs, processor))
+    example = Example(inputs, torch.zeros_like(supervised))
+    return with_marks(example, [Message("user", (Shown(picture),))], processor)
 
 
 def with_marks(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
-    """The encoded `messages` with what is known of their pictures."""
-    shown = [part for message in messages for part in message.parts if isinstance(part, (Shown, Video))]
-    return replace(example, marks=_marks_in(shown, example.inputs, processor))
-
-
-def _marks_in(shown: Sequence[Shown | Video], inputs: ModelInputs, processor: Processor) -> Tensor:
-    """(M, 4 * SLOTS) of all pictures and videos of a sequence; unknown where one carries no marks."""
-    found = [torch.empty(0, _MERGED**2 * SLOTS, dtype=torch.long)]
-    for part, grid in zip(shown, inputs.vision.grids if inputs.vision else (), strict=True):
-        marks = marks_of(part.source) if isinstance(part, Shown) else None
+    """The encoded `messages` with what is known of their pictures; unknown where one carries no marks."""
+    found = [torch.empty(0, _PER_TOKEN, dtype=torch.long)]
+    for grid, marks in marks_shown(messages, example.inputs):
         if marks is None:
-            found.append(torch.full((grid.tokens(_MERGED), _MERGED**2 * SLOTS), _UNKNOWN))
+            found.append(torch.full((grid.tokens(_MERGED), _PER_TOKEN), UNKNOWN))
         else:
             found.append(targets(marks, grid, processor.config.vision.patch_size))
-    return torch.cat(found)
+    return replace(example, marks=torch.cat(found))
+
+
+def marks_shown(messages: Sequence[Message], inputs: ModelInputs) -> Iterator[tuple[Grid, tuple[Mark, ...] | None]]:
+    """For each picture and video of the encoded `messages` its grid and its marks, None where it carries none."""
+    shown = [part for message in messages for part in message.parts if isinstance(part, (Shown, Video))]
+    for part, grid in zip(shown, inputs.vision.grids if inputs.vision else (), strict=True):
+        yield grid, marks_of(part.source) if isinstance(part, Shown) else None
 
 
 def add_sight(model: Qwen2VL, seed: int) -> None:
     """Give the tower the head that names what a merged token shows."""
-    head = nn.Linear(model.config.vision.out_dim, _MERGED**2 * SLOTS * len(NAMES), device=model.device)
+    head = nn.Linear(model.config.vision.out_dim, _PER_TOKEN * len(NAMES), device=model.device)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.weight.copy_(0.02 * torch.randn(head.weight.shape, generator=generator))
@@ -108,7 +116,7 @@ def remove_sight(model: Qwen2VL) -> None:
 
 
 def sight_scores(model: Qwen2VL, seen_MD: Tensor) -> Tensor:
-    """(M * 4 * SLOTS, names) scores of what every slot holds."""
+    """(M * 4 * KINDS * SLOTS, names) scores of what every slot holds."""
     return model.visual.get_submodule("sight")(seen_MD).view(-1, len(NAMES))
 
 

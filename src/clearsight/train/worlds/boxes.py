@@ -10,11 +10,23 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Box, Image, Message, Part, Ref, Text
 
-from .ink import wear
 from .marks import Corners
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split, about
-from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, paint, photograph, pick_paper, place, plural, with_article
+from .scene import (
+    COLOURS,
+    SHAPES,
+    Scene,
+    Shape,
+    colours_on,
+    paint,
+    photograph,
+    pick_paper,
+    place,
+    plural,
+    with_article,
+    worn,
+)
 from .sheet import Sheet
 from .tokens import words
 
@@ -65,7 +77,7 @@ def _find(rng: random.Random, split: Split, level: float) -> Sample:
     scene, (shape, colour) = _scene(rng, level, 1)
     picture, name = paint(rng, scene), f"{colour} {shape}"
     box = thousandths(shape_box(picture, scene, scene.shapes[0]), picture.size)
-    return about(wear(rng, picture), phrase(rng, "box", split, name=name), (Ref(name), box), "box", "iou")
+    return about(worn(rng, scene, picture), phrase(rng, "box", split, name=name), (Ref(name), box), "box", "iou")
 
 
 def _find_all(rng: random.Random, split: Split, level: float) -> Sample:
@@ -74,7 +86,9 @@ def _find_all(rng: random.Random, split: Split, level: float) -> Sample:
     alike = [item for item in scene.shapes if (item.name, item.colour) == (shape, colour)]
     boxes = [thousandths(shape_box(picture, scene, item), picture.size) for item in alike]
     parts: list[Part] = [Ref(name), *sorted(boxes, key=lambda box: (box.x1, box.y1))]
-    return about(wear(rng, picture), phrase(rng, "boxes", split, names=name), tuple(parts), "several boxes", "iou")
+    return about(
+        worn(rng, scene, picture), phrase(rng, "boxes", split, names=name), tuple(parts), "several boxes", "iou"
+    )
 
 
 def _find_none(rng: random.Random, split: Split, level: float) -> Sample:
@@ -87,7 +101,7 @@ def _name_inside(rng: random.Random, split: Split, level: float) -> Sample:
     scene, _ = _scene(rng, level, 1)
     picture, shape = paint(rng, scene), rng.choice(scene.shapes)
     box = thousandths(shape_box(picture, scene, shape), picture.size)
-    user = Message("user", (Image(wear(rng, picture)), Text(phrase(rng, "in box", split) + " "), box, Text("?")))
+    user = Message("user", (Image(worn(rng, scene, picture)), Text(phrase(rng, "in box", split) + " "), box, Text("?")))
     answer = Message("assistant", (Text(with_article(f"{shape.colour} {shape.name}")),))
     return Sample(messages=(user, answer), skill="what is in a box")
 

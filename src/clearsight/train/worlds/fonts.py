@@ -2,7 +2,8 @@
 
 Licences: DejaVu (in matplotlib) is under the Bitstream Vera licence; STIX (in matplotlib), Source Sans Pro, Source
 Serif Pro, Lato, Hanken Grotesk, Manrope and Red Hat Display are under the SIL Open Font Licence 1.1 (the package that
-carries Red Hat Display is itself under the MIT licence); Roboto and Caladea are under the Apache Licence 2.0. The
+carries Red Hat Display is itself under the MIT licence); Roboto and Caladea are under the Apache Licence 2.0; the
+families of the `fontpkg` series are under the SIL Open Font Licence 1.1 but for Roboto Slab (Apache Licence 2.0). The
 files are read where they are installed and never copied.
 """
 
@@ -50,6 +51,54 @@ _FAMILIES: dict[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
         ("Regular", "Medium", "Bold", "Black", "Italic"),
     ),
 }
+# Families of the `fontpkg` series: name, file name as above, styles. A file of many weights is used at its default.
+_SERIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("alegreya_sans", "AlegreyaSans-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("arvo", "Arvo-{}.ttf", ("Regular", "Bold", "Italic", "BoldItalic")),
+    ("atkinson_hyperlegible", "AtkinsonHyperlegible-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("barlow", "Barlow-{}.ttf", ("Regular", "Medium", "Bold", "Italic")),
+    ("crimson_text", "CrimsonText-{}.ttf", ("Regular", "SemiBold", "Bold", "Italic")),
+    ("fira_sans", "FiraSans-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("hind", "Hind-{}.ttf", ("Regular", "Light", "Bold")),
+    ("ibm_plex_mono", "IBMPlexMono-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("ibm_plex_serif", "IBMPlexSerif-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("kanit", "Kanit-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("news_cycle", "NewsCycle-{}.ttf", ("Regular", "Bold")),
+    ("oxygen", "Oxygen-{}.ttf", ("Regular", "Bold")),
+    ("poppins", "Poppins-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("pt_sans", "PT_Sans-Web-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("pt_serif", "PT_Serif-Web-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("questrial", "Questrial-{}.ttf", ("Regular",)),
+    ("sarabun", "Sarabun-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("share_tech", "ShareTech-{}.ttf", ("Regular",)),
+    ("space_mono", "SpaceMono-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("spectral", "Spectral-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("titillium_web", "TitilliumWeb-{}.ttf", ("Regular", "Light", "Bold", "Italic")),
+    ("varela_round", "VarelaRound-{}.ttf", ("Regular",)),
+    ("zilla_slab", "ZillaSlab-{}.ttf", ("Regular", "Bold", "Italic")),
+    ("archivo", "Archivo{}[wdth,wght].ttf", ("", "-Italic")),
+    ("arimo", "Arimo{}[wght].ttf", ("", "-Italic")),
+    ("asap", "Asap{}[wdth,wght].ttf", ("", "-Italic")),
+    ("cabin", "Cabin{}[wdth,wght].ttf", ("", "-Italic")),
+    ("dm_sans", "DMSans{}[opsz,wght].ttf", ("", "-Italic")),
+    ("inconsolata", "Inconsolata{}[wdth,wght].ttf", ("",)),
+    ("inter", "Inter{}[opsz,wght].ttf", ("", "-Italic")),
+    ("jetbrains_mono", "JetBrainsMono{}[wght].ttf", ("", "-Italic")),
+    ("jost", "Jost{}[wght].ttf", ("", "-Italic")),
+    ("karla", "Karla{}[wght].ttf", ("", "-Italic")),
+    ("lexend", "Lexend{}[wght].ttf", ("",)),
+    ("libre_baskerville", "LibreBaskerville{}[wght].ttf", ("", "-Italic")),
+    ("lora", "Lora{}[wght].ttf", ("", "-Italic")),
+    ("open_sans", "OpenSans{}[wdth,wght].ttf", ("", "-Italic")),
+    ("overpass", "Overpass{}[wght].ttf", ("", "-Italic")),
+    ("quicksand", "Quicksand{}[wght].ttf", ("",)),
+    ("roboto_mono", "RobotoMono{}[wght].ttf", ("", "-Italic")),
+    ("roboto_slab", "RobotoSlab{}[wght].ttf", ("",)),
+    ("rubik", "Rubik{}[wght].ttf", ("", "-Italic")),
+    ("signika", "Signika{}[GRAD,wght].ttf", ("",)),
+    ("work_sans", "WorkSans{}[wght].ttf", ("", "-Italic")),
+)
+_FAMILIES |= {name: ((f"fontpkg_{name}", "files"), pattern, styles) for name, pattern, styles in _SERIES}
 _TEST_FAMILIES = frozenset({"Manrope", "Caladea", "Red Hat Display"})
 
 

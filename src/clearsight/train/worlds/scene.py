@@ -126,8 +126,13 @@ def paint(rng: random.Random, scene: Scene) -> Image.Image:
 
 def photograph(rng: random.Random, scene: Scene) -> Image.Image:
     """`paint`, perhaps worn, with a mark for every shape."""
+    return worn(rng, scene, paint(rng, scene))
+
+
+def worn(rng: random.Random, scene: Scene, picture: Image.Image) -> Image.Image:
+    """The painted `picture` of `scene`, perhaps worn, with a mark for every shape."""
     marks = [Mark((s.name, s.colour), s.x, s.y, 0.8 * s.radius, 0.8 * s.radius) for s in scene.shapes]
-    return marked(wear(rng, paint(rng, scene)), marks)
+    return marked(wear(rng, picture), marks)
 
 
 def _free_place(
