@@ -386,7 +386,7 @@ def stages() -> list[Stage]:
         seed=23,
         evaluate_every=500,
     )
-    # Both halves again, with every mark's middle and reach told beside the words: what is counted, and what boxes are of.
+    # Both halves again; every mark's middle and reach are told beside the words, for counts and boxes.
     reach = replace(
         local,
         name="reach",
