@@ -380,7 +380,7 @@ def stages() -> list[Stage]:
             form="marks",
         ),
         linear_only=True,
-        steps=1900,
+        steps=1800,
         lr=2e-3,
         decay=0.5,
         seed=23,
@@ -404,6 +404,23 @@ def stages() -> list[Stage]:
         decay=0.9,
         seed=24,
     )  # fmt: skip
+    # What needs reading most, at a rate that falls from its first step on.
+    firm = replace(
+        reach,
+        name="firm",
+        mix=replace(
+            reach.mix,
+            weights={
+                "word": 0.05, "line": 0.32, "page": 0.12, "documents": 0.15, "shapes": 0.17, "boxes": 0.02,
+                "calls": 0.12, "clips": 0.04, "live": 0.01,
+            },
+        ),
+        steps=700,
+        lr=1.5e-3,
+        warmup=20,
+        decay=1.0,
+        seed=25,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -425,6 +442,7 @@ def stages() -> list[Stage]:
         recall,
         faces,
         reach,
+        firm,
     ]
 
 
