@@ -45,7 +45,7 @@ def targets(marks: Iterable[Mark], grid: Grid, patch: int) -> Tensor:
     """(M, 4 * KINDS * SLOTS) numbers in NAMES: for each merged token of one picture its patches' marks.
 
     A patch has SLOTS for the marks that its middle lies within, which are taken to be no smaller than a patch, and
-    SLOTS for those whose middle lies within it, both in the marks' order; of the second kind every mark is held once.
+    SLOTS for those whose middle lies within it, both in the marks' order; of the second kind no mark is held twice.
     """
     held: list[list[list[int]]] = [[[] for _ in range(grid.w * KINDS)] for _ in range(grid.h)]
     half = patch / 2
