@@ -371,7 +371,7 @@ def stages() -> list[Stage]:
         decay=0.9,
         seed=22,
     )  # fmt: skip
-    # Many more faces than before, and the tower alone, from marks: more than twice as many pictures a second as with words.
+    # Many more faces, and the tower alone, from marks: more than twice as many pictures a second as with words.
     faces = replace(
         sight,
         name="faces",
