@@ -10,6 +10,7 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,12 @@ from clearsight.train.replica import process_group
 from clearsight.train.sight import sight_accuracy
 from clearsight.train.stage import Rates, Stage
 from clearsight.train.state import read_state
+
+
+def after(stage: Stage, name: str, **changes: Any) -> Stage:
+    """`stage` under another name, with changes to itself and to its mix."""
+    mixed = {key: changes.pop(key) for key in [*changes] if key in Mix.__dataclass_fields__}
+    return replace(stage, name=name, mix=replace(stage.mix, **mixed), **changes)
 
 
 def stages() -> list[Stage]:
@@ -233,15 +240,12 @@ def stages() -> list[Stage]:
         seed=14,
     )  # fmt: skip
     # Counting, comparing and saying yes or no are learned from a token or two each, so they get more pictures.
-    wide = replace(
+    wide = after(
         joint,
-        name="wide",
-        mix=replace(
-            joint.mix,
-            weights={
-                "word": 0.1, "line": 0.33, "page": 0.07, "documents": 0.1, "shapes": 0.25, "calls": 0.05, "clips": 0.1
-            },
-        ),
+        "wide",
+        weights={
+            "word": 0.1, "line": 0.33, "page": 0.07, "documents": 0.1, "shapes": 0.25, "calls": 0.05, "clips": 0.1
+        },
         steps=320,
         warmup=10,
         decay=0.52,
@@ -268,47 +272,38 @@ def stages() -> list[Stage]:
         seed=16,
     )  # fmt: skip
     # Wishes in many more words, and typed as people type; what is seen does not change, so the tower stays as it is.
-    wishes = replace(
+    wishes = after(
         settle,
-        name="wishes",
-        mix=replace(
-            settle.mix,
-            weights={
-                "word": 0.05, "line": 0.28, "page": 0.04, "documents": 0.1, "shapes": 0.25, "calls": 0.18, "clips": 0.1
-            },
-            casual=0.3,
-        ),
+        "wishes",
+        weights={
+            "word": 0.05, "line": 0.28, "page": 0.04, "documents": 0.1, "shapes": 0.25, "calls": 0.18, "clips": 0.1
+        },
+        casual=0.3,
         steps=100,
         warmup=10,
         decay=0.0,
         seed=17,
     )  # fmt: skip
     # A video that goes on between questions: what is there now, not what was.
-    watch = replace(
+    watch = after(
         wishes,
-        name="watch",
-        mix=replace(
-            wishes.mix,
-            weights={
-                "word": 0.05, "line": 0.27, "page": 0.04, "documents": 0.1, "shapes": 0.23, "calls": 0.17,
-                "clips": 0.08, "live": 0.06,
-            },
-        ),
+        "watch",
+        weights={
+            "word": 0.05, "line": 0.27, "page": 0.04, "documents": 0.1, "shapes": 0.23, "calls": 0.17,
+            "clips": 0.08, "live": 0.06,
+        },
         steps=240,
         decay=0.6,
         seed=18,
     )  # fmt: skip
     # Tower and language half together for long, at a rate that falls nearly all the way.
-    clear = replace(
+    clear = after(
         watch,
-        name="clear",
-        mix=replace(
-            watch.mix,
-            weights={
-                "word": 0.08, "line": 0.38, "page": 0.1, "documents": 0.12, "shapes": 0.16, "calls": 0.09,
-                "clips": 0.05, "live": 0.02,
-            },
-        ),
+        "clear",
+        weights={
+            "word": 0.08, "line": 0.38, "page": 0.1, "documents": 0.12, "shapes": 0.16, "calls": 0.09,
+            "clips": 0.05, "live": 0.02,
+        },
         rates=Rates(vision=0.8),
         steps=750,
         lr=1.5e-3,
@@ -318,17 +313,14 @@ def stages() -> list[Stage]:
         seed=19,
     )  # fmt: skip
     # Each visual token is told where it stands, in a mix that asks more for places and boxes than for names.
-    place = replace(
+    place = after(
         clear,
-        name="place",
-        mix=replace(
-            clear.mix,
-            weights={
-                "word": 0.05, "line": 0.3, "page": 0.1, "documents": 0.14, "shapes": 0.2, "boxes": 0.06, "calls": 0.09,
-                "clips": 0.05, "live": 0.01,
-            },
-            place=0.1,
-        ),
+        "place",
+        weights={
+            "word": 0.05, "line": 0.3, "page": 0.1, "documents": 0.14, "shapes": 0.2, "boxes": 0.06, "calls": 0.09,
+            "clips": 0.05, "live": 0.01,
+        },
+        place=0.1,
         steps=300,
         lr=2e-3,
         warmup=30,
@@ -336,34 +328,28 @@ def stages() -> list[Stage]:
         seed=20,
     )  # fmt: skip
     # What stands in every patch beside it, so that the tower's tokens speak of what is there and of nothing else.
-    local = replace(
+    local = after(
         place,
-        name="local",
-        mix=replace(
-            place.mix,
-            weights={
-                "word": 0.04, "line": 0.27, "page": 0.08, "documents": 0.12, "shapes": 0.26, "boxes": 0.08,
-                "calls": 0.09, "clips": 0.05, "live": 0.01,
-            },
-            sight=0.3,
-            place=0.3,
-        ),
+        "local",
+        weights={
+            "word": 0.04, "line": 0.27, "page": 0.08, "documents": 0.12, "shapes": 0.26, "boxes": 0.08,
+            "calls": 0.09, "clips": 0.05, "live": 0.01,
+        },
+        sight=0.3,
+        place=0.3,
         steps=1600,
         lr=1.5e-3,
         decay=0.85,
         seed=21,
     )  # fmt: skip
     # Words and calls had lost a little. What adapters cannot carry is as before the last two stages and stays so.
-    recall = replace(
+    recall = after(
         place,
-        name="recall",
-        mix=replace(
-            place.mix,
-            weights={
-                "word": 0.11, "line": 0.25, "page": 0.12, "documents": 0.12, "shapes": 0.1, "boxes": 0.02,
-                "calls": 0.2, "clips": 0.06, "live": 0.02,
-            },
-        ),
+        "recall",
+        weights={
+            "word": 0.11, "line": 0.25, "page": 0.12, "documents": 0.12, "shapes": 0.1, "boxes": 0.02,
+            "calls": 0.2, "clips": 0.06, "live": 0.02,
+        },
         linear_only=True,
         steps=330,
         lr=1.2e-3,
@@ -387,17 +373,14 @@ def stages() -> list[Stage]:
         evaluate_every=500,
     )
     # Both halves again; every mark's middle and reach are told beside the words, for counts and boxes.
-    reach = replace(
+    reach = after(
         local,
-        name="reach",
-        mix=replace(
-            local.mix,
-            weights={
-                "word": 0.06, "line": 0.29, "page": 0.08, "documents": 0.12, "shapes": 0.19, "boxes": 0.09,
-                "calls": 0.1, "clips": 0.06, "live": 0.01,
-            },
-            place=0.15,
-        ),
+        "reach",
+        weights={
+            "word": 0.06, "line": 0.29, "page": 0.08, "documents": 0.12, "shapes": 0.19, "boxes": 0.09,
+            "calls": 0.1, "clips": 0.06, "live": 0.01,
+        },
+        place=0.15,
         linear_only=True,
         steps=2000,
         lr=2e-3,
@@ -405,16 +388,13 @@ def stages() -> list[Stage]:
         seed=24,
     )  # fmt: skip
     # What needs reading most, at a rate that falls from its first step on.
-    firm = replace(
+    firm = after(
         reach,
-        name="firm",
-        mix=replace(
-            reach.mix,
-            weights={
-                "word": 0.05, "line": 0.32, "page": 0.12, "documents": 0.15, "shapes": 0.17, "boxes": 0.02,
-                "calls": 0.12, "clips": 0.04, "live": 0.01,
-            },
-        ),
+        "firm",
+        weights={
+            "word": 0.05, "line": 0.32, "page": 0.12, "documents": 0.15, "shapes": 0.17, "boxes": 0.02,
+            "calls": 0.12, "clips": 0.04, "live": 0.01,
+        },
         steps=700,
         lr=1.5e-3,
         warmup=20,

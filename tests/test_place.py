@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -104,9 +106,28 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
         torch.nn.init.normal_(model.model.place.weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
-        unknown = losses_of(model, replace(pack(alone), reach=None))
     assert together[:2].equal(plain[:2])
-    assert plain[2] == 0 < unknown[2] < together[2]
+    assert plain[2] == 0 < together[2]
+
+
+def test_a_head_that_says_nothing_costs_the_logarithms(processor):
+    """Row and column of every visual token, and on average one edge of those that hold something."""
+    packed = pack(examples(processor))
+    model = random_model(CONFIG)
+    add_place(model)
+    with torch.no_grad():
+        known, unknown = losses_of(model, packed)[2], losses_of(model, replace(packed, reach=None))[2]
+    tokens, held = packed.learned()[2], (packed.reach[:, 0] != UNKNOWN).sum()
+    assert len(packed.reach) == tokens > held > 20
+    torch.testing.assert_close(unknown, 2 * tokens * math.log(MOST))
+    torch.testing.assert_close(known, unknown + held * math.log(STEPS))
+
+
+def test_a_mix_that_weighs_places_carries_reach_and_no_other_does(processor):
+    for place, sight in itertools.product((0.0, 0.25), repeat=2):
+        batch = BatchStream(processor, replace(MIX, place=place, sight=sight), 4, seed=1)[0]
+        assert (batch.reach is not None) == (place > 0)
+        assert (batch.marks is not None) == (sight > 0)
 
 
 def test_a_sequence_of_text_alone_has_no_places(processor):
