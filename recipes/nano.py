@@ -401,6 +401,28 @@ def stages() -> list[Stage]:
         decay=1.0,
         seed=25,
     )  # fmt: skip
+    # The tower alone once more, from more of what is printed small and in columns.
+    sharp = after(
+        faces,
+        "sharp",
+        weights={"word": 0.18, "line": 0.35, "page": 0.14, "documents": 0.18, "calls": 0.13, "shapes": 0.02},
+        steps=1100,
+        seed=26,
+    )
+    # Counting by shape or colour, and finding the row that is asked for, take many questions about each picture.
+    tally = after(
+        firm,
+        "tally",
+        weights={
+            "word": 0.03, "line": 0.16, "page": 0.05, "documents": 0.16, "shapes": 0.4, "calls": 0.08,
+            "clips": 0.1, "live": 0.02,
+        },
+        turns=8,
+        steps=500,
+        lr=2e-3,
+        decay=0.0,
+        seed=27,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -423,6 +445,8 @@ def stages() -> list[Stage]:
         faces,
         reach,
         firm,
+        sharp,
+        tally,
     ]
 
 

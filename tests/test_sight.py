@@ -15,6 +15,7 @@ from PIL import Image
 
 from clearsight.inputs import Grid
 from clearsight.messages import Image as ImagePart
+from clearsight.messages import Video
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
@@ -142,21 +143,52 @@ def test_the_packed_loss_is_the_sum_over_pictures(processor):
         torch.testing.assert_close(losses_of(model, pack(examples)), sum(losses), rtol=1e-4, atol=1e-3)
 
 
-def test_marks_beside_words_change_neither_and_videos_have_none(processor):
-    """The marks of a conversation are those of its picture; a video's slots weigh nothing; words cost what they did."""
-    samples = [draw(world, 3, "train") for world in ("line", "clips", "shapes")]
+def test_marks_beside_words_change_neither(processor):
+    """The marks of a conversation are those of its pictures; words cost what they did."""
+    samples = [draw(world, 3, "train") for world in ("line", "shapes")]
     plain = [encode(sample, processor, "chat") for sample in samples]
     both = [with_marks(e, sample.messages, processor) for e, sample in zip(plain, samples, strict=True)]
-    assert both[0].marks.equal(encode_marks(samples[0].picture, processor).marks)
-    assert both[1].learned()[1] == 0
-    assert len(both[1].marks) == both[1].patches // 4
+    alone = [encode_marks(sample.picture, processor) for sample in samples]
+    assert all(beside.marks.equal(seen.marks) for beside, seen in zip(both, alone, strict=True))
     model = random_model(CONFIG)
     add_sight(model, seed=0)
     with torch.no_grad():
         words, marks, _ = losses_of(model, pack(both))
         torch.testing.assert_close(words, losses_of(model, pack(plain))[0])
-        alone = sum(losses_of(model, encode_marks(samples[i].picture, processor))[1] for i in (0, 2))
-        torch.testing.assert_close(marks, alone, rtol=1e-4, atol=1e-3)
+        expected = sum(losses_of(model, example)[1] for example in alone)
+        torch.testing.assert_close(marks, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_slot_of_a_video_shows_the_marks_of_its_last_frame(processor):
+    """Those of a picture that looks like it; none are known where frames are enlarged or left out."""
+    kept, enlarged = 0, 0
+    for seed in range(30):
+        for world in ("clips", "live"):
+            sample = draw(world, seed, "train")
+            found = with_marks(encode(sample, processor, "chat"), sample.messages, processor)
+            frames = [frame for m in sample.messages for part in m.parts if isinstance(part, Video)
+                      for frame in part.source]  # fmt: skip
+            shown = [encode_marks(frame, processor).marks for frame in frames[1::2]]
+            if found.patches // 4 == sum(map(len, shown)):
+                assert found.marks.equal(torch.cat(shown))
+                kept += 1
+            else:
+                assert found.learned()[1] == 0
+                enlarged += 1
+    assert kept > 40
+    assert enlarged > 2
+
+
+def test_a_last_frame_without_a_partner_shows_its_own_marks(processor):
+    sample = next(s for s in (draw("clips", seed, "train") for seed in range(9)) if s.skill == "where it moves")
+    video, *words = sample.messages[0].parts
+    cut = (replace(sample.messages[0], parts=(replace(video, source=video.source[:3]), *words)), *sample.messages[1:])
+    sample = replace(sample, messages=cut)
+    found = with_marks(encode(sample, processor, "chat"), cut, processor)
+    first, second = found.marks.chunk(2)
+    assert first.equal(encode_marks(video.source[1], processor).marks)
+    assert second.equal(encode_marks(video.source[2], processor).marks)
+    assert not first.equal(second)
 
 
 def test_a_picture_that_carries_no_marks_is_not_taken_for_an_empty_one(processor):

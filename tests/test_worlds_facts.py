@@ -18,7 +18,8 @@ from clearsight.train.worlds.boxes import _scene, shape_box
 from clearsight.train.worlds.charts import _data, _question
 from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip, pose_clip
 from clearsight.train.worlds.documents import _receipt
-from clearsight.train.worlds.scene import COLOURS, paint
+from clearsight.train.worlds.scene import COLOURS, SHAPES, paint, plural
+from clearsight.train.worlds.shapes import _counts, pose
 from clearsight.train.worlds.sums import arithmetic
 
 seeds = st.integers(0, 2**60)
@@ -68,6 +69,36 @@ def test_sums_are_right(seed, split):
     left, sign, right, result = arithmetic(random.Random(seed), split, 1.0)
     assert result == {"+": left + right, "-": left - right, "x": left * right, ":": left / right}[sign]
     assert result >= 0
+
+
+@given(seeds)
+def test_counts_are_those_of_the_shapes_named_and_none_is_asked_twice(seed):
+    rng = random.Random(seed)
+    scene, *_ = pose(rng, split="train")
+    asked = set()
+    counts = list(_counts(rng, scene, "train"))
+    for question, answer, skill, _ in counts:
+        colours = [colour for colour in COLOURS if re.search(rf"\b{colour}\b", question)]
+        names = [name for name in SHAPES if plural(name) in question]
+        assert 1 <= len(colours) + len(names) == len({*colours, *names}) <= 2
+        named = [s for s in scene.shapes if s.colour in (colours or COLOURS) and s.name in (names or SHAPES)]
+        assert (answer, skill) == (str(len(named)), "count")
+        asked.add((*colours, *names))
+    assert len(asked) == len(counts) >= len(SHAPES)
+
+
+def test_the_last_of_several_counts_cannot_be_told_from_those_before():
+    """A dialogue repeats digits, yes and no, of other things; what has to be read off is asked for once."""
+    repeated = 0
+    for seed in range(60):
+        messages = draw("shapes", seed, "train", turns=8).messages
+        turns = [(q.parts[-1].text, a.parts[0].text) for q, a in zip(messages[::2], messages[1::2], strict=True)]
+        digits = [answer for _, answer in turns if answer.isdigit()]
+        repeated += len(digits) - len(set(digits))
+        assert len({question for question, _ in turns}) == len(turns)
+        lists = [answer for _, answer in turns if "," in answer]
+        assert len(lists) == len(set(lists))
+    assert repeated > 30
 
 
 def test_areas_and_angles_follow_from_the_measures_written():

@@ -1,10 +1,10 @@
-"""Knowing where: the language half learns where in its picture every visual token stands and how far what it shows
-reaches.
+"""Knowing where: the language half learns where in its picture or video every visual token stands and how far what it
+shows reaches.
 
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
-token stands, it has the place at hand where it attends to what is there; and a box is four places. The head that tells
-is thrown away afterwards.
+token stands, it has the place at hand where it attends to what is there; and a box is four places. In a video it is
+told when, too. The head that tells is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from clearsight.train.sight import UNKNOWN, marks_shown
 from clearsight.train.worlds.marks import Mark
 
 MOST = 16
-"""Rows and columns that are told apart; what stands further on counts as the last."""
+"""Slots of time, rows and columns that are told apart; what stands further on counts as the last."""
 STEPS = 50
 """Of so many equal parts of a picture's width and height an edge lies in one."""
 
+_AXES = 3
 _EDGES = 4
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
 _HEAD = "place"
 
 
 def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
-    """(2, M) int64: row and column of each merged token in its own picture or frame, from 0 to MOST - 1."""
+    """(3, M) int64: slot of time, row and column of each merged token in its picture or video, from 0 to MOST - 1."""
     assert inputs.vision is not None
     lengths = torch.tensor([grid.tokens(merge_size) for grid in inputs.vision.grids])
     firsts = torch.tensor(inputs.vision_starts).repeat_interleave(lengths)
-    offsets = inputs.positions[1:, inputs.vision_slots(merge_size)] - inputs.positions[1:, firsts]
+    offsets = inputs.positions[:, inputs.vision_slots(merge_size)] - inputs.positions[:, firsts]
     return offsets.clamp(max=MOST - 1)
 
 
@@ -49,7 +50,7 @@ def with_reach(example: Example, messages: Sequence[Message], processor: Process
     """The encoded `messages` with how far what their pictures show reaches; unknown where one carries no marks."""
     merge, patch = processor.config.vision.merge_size, processor.config.vision.patch_size
     found = [torch.empty(0, _EDGES, dtype=torch.long)]
-    for grid, marks in marks_shown(messages, example.inputs):
+    for grid, marks in marks_shown(messages, example.inputs, processor):
         if marks is None:
             found.append(torch.full((grid.tokens(merge), _EDGES), UNKNOWN))
         else:
@@ -78,8 +79,8 @@ def reaches(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor
 
 
 def add_place(model: Qwen2VL) -> None:
-    """Give the language half the head that tells row, column and edges; at first it says nothing."""
-    head = nn.Linear(model.config.text.hidden_size, 2 * MOST + _EDGES * STEPS, device=model.device)
+    """Give the language half the head that tells slot, row, column and edges; at first it says nothing."""
+    head = nn.Linear(model.config.text.hidden_size, _AXES * MOST + _EDGES * STEPS, device=model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     model.model.add_module(_HEAD, head)
@@ -91,9 +92,9 @@ def remove_place(model: Qwen2VL) -> None:
 
 @contextmanager
 def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = None) -> Iterator[list[Tensor]]:
-    """For one forward pass of `inputs`: it adds to the list the cross-entropy of row and column and, where `reach`
-    knows them, the mean one of the edges, in float32, summed over all visual tokens; nothing where there are none or
-    the model has no such head."""
+    """For one forward pass of `inputs`: it adds to the list the cross-entropy of slot, row and column and, where
+    `reach` knows them, the mean one of the edges, in float32, summed over all visual tokens; nothing where there are
+    none or the model has no such head."""
     found: list[Tensor] = []
     head = dict(model.model.named_children()).get(_HEAD)
     if head is None or inputs.vision is None:
@@ -104,8 +105,8 @@ def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = Non
         merge = model.config.vision.merge_size
         seen_MD = hidden_TD[inputs.vision_slots(merge).to(hidden_TD.device)].float()
         scores = head(F.rms_norm(seen_MD, seen_MD.shape[-1:])).float()
-        places, edges = scores[:, : 2 * MOST], scores[:, 2 * MOST :]
-        wanted = targets(inputs, merge).T.flatten().to(scores.device)  # rows and columns in turn
+        places, edges = scores[:, : _AXES * MOST], scores[:, _AXES * MOST :]
+        wanted = targets(inputs, merge).T.flatten().to(scores.device)  # the axes in turn
         found.append(F.cross_entropy(places.reshape(-1, MOST), wanted, reduction="sum"))
         if reach is not None:
             known = reach.flatten().to(scores.device)

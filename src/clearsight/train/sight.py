@@ -86,7 +86,7 @@ def encode_marks(picture: Image.Image, processor: Processor) -> Example:
 def with_marks(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
     """The encoded `messages` with what is known of their pictures; unknown where one carries no marks."""
     found = [torch.empty(0, _PER_TOKEN, dtype=torch.long)]
-    for grid, marks in marks_shown(messages, example.inputs):
+    for grid, marks in marks_shown(messages, example.inputs, processor):
         if marks is None:
             found.append(torch.full((grid.tokens(_MERGED), _PER_TOKEN), UNKNOWN))
         else:
@@ -94,11 +94,22 @@ def with_marks(example: Example, messages: Sequence[Message], processor: Process
     return replace(example, marks=torch.cat(found))
 
 
-def marks_shown(messages: Sequence[Message], inputs: ModelInputs) -> Iterator[tuple[Grid, tuple[Mark, ...] | None]]:
-    """For each picture and video of the encoded `messages` its grid and its marks, None where it carries none."""
+def marks_shown(
+    messages: Sequence[Message], inputs: ModelInputs, processor: Processor
+) -> Iterator[tuple[Grid, tuple[Mark, ...] | None]]:
+    """For each picture and each slot of time of a video of the encoded `messages` its grid and its marks.
+
+    A slot shows the marks of its last frame. None: it carries none, or was resized, so that they lie elsewhere.
+    """
     shown = [part for message in messages for part in message.parts if isinstance(part, (Shown, Video))]
+    patch, together = processor.config.vision.patch_size, processor.config.vision.temporal_patch_size
     for part, grid in zip(shown, inputs.vision.grids if inputs.vision else (), strict=True):
-        yield grid, marks_of(part.source) if isinstance(part, Shown) else None
+        sources = part.source if isinstance(part.source, tuple) else (part.source,)
+        frames = [frame for frame in sources if isinstance(frame, Image.Image)]
+        known = -(-len(frames) // together) == grid.t and frames[0].size == (grid.w * patch, grid.h * patch)
+        for slot in range(grid.t):
+            last = min(together * (slot + 1), len(frames)) - 1
+            yield Grid(1, grid.h, grid.w), marks_of(frames[last]) if known else None
 
 
 def add_sight(model: Qwen2VL, seed: int) -> None:

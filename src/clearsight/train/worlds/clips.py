@@ -10,10 +10,10 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Limits, Video
 
-from .ink import RGB, background, wear
+from .ink import RGB
 from .questions import absent, phrase
 from .sample import CELL, Asked, Sample, Split, talk
-from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article
+from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article, worn
 
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 TIMES = ("at the start", "in the middle", "at the end")
@@ -68,17 +68,15 @@ def pose_clip(rng: random.Random, split: Split, level: float) -> tuple[Clip, str
 
 def paint_clip(rng: random.Random, clip: Clip) -> list[Pillow.Image]:
     """The frames. Every frame is painted by the same random numbers, so that only what moves changes."""
-    seed, worn = rng.getrandbits(60), rng.getrandbits(60)
+    seed, wear = rng.getrandbits(60), rng.getrandbits(60)
     # Those that come later are painted last, so that they do not shift the random numbers of the others.
     actors = sorted(clip.actors, key=lambda actor: actor.appears)
     frames = []
     for number in range(clip.frames):
         shown = tuple(actor.at(number) for actor in actors if actor.appears <= number)
-        if shown:
-            frames.append(paint(random.Random(seed), Scene(clip.side, clip.side, clip.paper, shown)))
-        else:
-            frames.append(background(random.Random(seed), (clip.side, clip.side), clip.paper))
-    return [wear(random.Random(worn), frame) for frame in frames]
+        scene = Scene(clip.side, clip.side, clip.paper, shown)
+        frames.append(worn(random.Random(wear), scene, paint(random.Random(seed), scene)))
+    return frames
 
 
 def further(rng: random.Random, clip: Clip, split: Split) -> Asked:

@@ -9,10 +9,10 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Limits, Message, Text, Video
 
-from .ink import RGB, wear
+from .ink import RGB
 from .questions import phrase
 from .sample import CELL, Sample, Split
-from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article
+from .scene import SHAPES, Scene, Shape, colours_on, paint, pick_paper, with_article, worn
 from .wording import ask
 
 _CHANGE_SHARE = 0.6
@@ -78,7 +78,7 @@ class _Camera:
         scene = Scene(self._side, self._side, self._paper, (Shape(*self.kind, x, y, self._radius),))
         self._at = [along + step for along, step in zip(self._at, self._step, strict=True)]
         # By the same random numbers every time, so that only what moves changes.
-        return wear(random.Random(self._worn), paint(random.Random(self._seed), scene))
+        return worn(random.Random(self._worn), scene, paint(random.Random(self._seed), scene))
 
 
 def _bounced(along: float, room: float) -> float:

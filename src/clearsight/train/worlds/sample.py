@@ -88,18 +88,24 @@ class Asked(NamedTuple):
 def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) -> Sample:
     """Up to `turns` questions about the same picture or video; the first is judged.
 
-    The others are taken from `more` but for those whose answer was heard before: they would only be repeated.
+    The others are taken from `more` but for those whose answer was heard before: they would only be repeated. Of a
+    digit or yes and no each may come again, or the last of several could be told without a look.
     """
-    heard = {(first.skill, first.answer): first}
+    heard = {_heard(first): first}
     for asked in more:
         if len(heard) >= turns:
             break
-        heard.setdefault((asked.skill, asked.answer), asked)
+        heard.setdefault(_heard(asked), asked)
     messages: list[Message] = []
     for question, answer, *_ in heard.values():
         parts = (Text(question),) if messages else (shown, Text(question))
         messages += [Message("user", parts), Message("assistant", (Text(answer),))]
     return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1)
+
+
+def _heard(asked: Asked) -> tuple[str, str]:
+    few = asked.answer in ("yes", "no") or (len(asked.answer) == 1 and asked.answer.isdigit())
+    return asked.skill, asked.question if few else asked.answer
 
 
 def belongs(text: str, split: Split) -> bool:

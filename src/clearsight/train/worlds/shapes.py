@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from clearsight.messages import Image
@@ -46,7 +46,10 @@ def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0, turns: 
     """
     scene, question, answer, skill = pose(rng, split=split, level=level)
     picture, first = photograph(rng, scene), Asked(question, answer, skill)
-    return talk(Image(picture), first, (further(rng, scene, split) for _ in range(3 * turns)), turns)
+    more: Iterable[Asked] = (further(rng, scene, split) for _ in range(3 * turns))
+    if skill == "count":  # by shape and by colour it takes the most practice
+        more = itertools.chain(itertools.islice(_counts(rng, scene, split), rng.randrange(turns)), more)
+    return talk(Image(picture), first, more, turns)
 
 
 def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, str, str, str]:
@@ -71,13 +74,27 @@ def _named(rng: random.Random, scene: Scene, share: float = 0.6) -> Kind:
 
 def _further_count(rng: random.Random, scene: Scene, split: Split) -> Asked:
     shape, colour = _named(rng, scene, 0.8)
-    form = rng.choice(("count", "count colour", "count shape", "count both"))
-    counted = sum(
-        (s.name == shape or form in ("count", "count colour"))
-        and (s.colour == colour or form in ("count", "count shape"))
-        for s in scene.shapes
-    )
-    return Asked(ask(rng, form, split, colour=colour, shape=shape, shapes=plural(shape)), str(counted), "count")
+    return _counted(rng, scene, split, *rng.choice(((None, None), (None, colour), (shape, None), (shape, colour))))
+
+
+def _counts(rng: random.Random, scene: Scene, split: Split) -> Iterator[Asked]:
+    """How many there are of each shape, of each colour, and of kinds that are there or nearly; no two are the same."""
+    palette = colours_on(scene.paper)
+    asked: list[tuple[str | None, str | None]] = [(shape, None) for shape in SHAPES]
+    asked += [(None, colour) for colour in palette]
+    asked += dict.fromkeys((shape.name, rng.choice((shape.colour, rng.choice(palette)))) for shape in scene.shapes)
+    shown = {None, *(shape.name for shape in scene.shapes), *(shape.colour for shape in scene.shapes)}
+    # What is not there makes for easy answers, so it comes later.
+    for shape, colour in sorted(asked, key=lambda kind: rng.random() + (not shown.issuperset(kind))):
+        yield _counted(rng, scene, split, shape, colour)
+
+
+def _counted(rng: random.Random, scene: Scene, split: Split, shape: str | None, colour: str | None) -> Asked:
+    """How many shapes of that name and colour there are; None: of any."""
+    form = " ".join(["count", "both" if shape and colour else "shape" * bool(shape) + "colour" * bool(colour)]).strip()
+    number = sum(shape in (None, seen.name) and colour in (None, seen.colour) for seen in scene.shapes)
+    slots = {"shape": shape or "", "colour": colour or "", "shapes": plural(shape or "")}
+    return Asked(ask(rng, form, split, **slots), str(number), "count")
 
 
 def _further_exists(rng: random.Random, scene: Scene, split: Split) -> Asked:
