@@ -17,7 +17,8 @@ from clearsight.train.worlds import draw
 from clearsight.train.worlds.boxes import _scene, shape_box
 from clearsight.train.worlds.charts import _data, _question
 from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip, pose_clip
-from clearsight.train.worlds.documents import _receipt
+from clearsight.train.worlds.documents import _form, _receipt
+from clearsight.train.worlds.marks import TICK_BOX, marks_of
 from clearsight.train.worlds.scene import COLOURS, SHAPES, paint, plural
 from clearsight.train.worlds.shapes import _counts, pose
 from clearsight.train.worlds.sums import arithmetic
@@ -107,6 +108,14 @@ def test_areas_and_angles_follow_from_the_measures_written():
         assert sample.answer.split()[1] == "square" or int(sample.answer.split()[0]) % 2 == 0
     for sample in samples("sums", "angle and side"):
         assert re.fullmatch(r"\d+ (degrees|cm|m|km)", sample.answer)
+
+
+@given(seeds)
+def test_boxes_to_tick_are_marked_as_they_are_asked_for(seed):
+    page = _form(random.Random(seed), "train", 1.0)
+    marked = [mark for mark in marks_of(page.picture) if mark.what[0] == TICK_BOX[0]]
+    told = [answer for section, _, answer, _ in page.asks if section == "ticked"]
+    assert ["yes" if mark.what == TICK_BOX else "no" for mark in marked] == told
 
 
 @given(seeds, st.booleans())

@@ -23,11 +23,11 @@ from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.processor import Processor
 from clearsight.train.example import Example, pack
 from clearsight.train.worlds import draw
-from clearsight.train.worlds.marks import Mark, marks_of
+from clearsight.train.worlds.marks import TICK_BOX, Mark, marks_of
 from clearsight.train.worlds.scene import COLOURS, SHAPES
 
 OTHER = "another character"
-NAMES = ("nothing", OTHER, *map(chr, range(33, 127)), *SHAPES, *COLOURS)
+NAMES = ("nothing", OTHER, *map(chr, range(33, 127)), *SHAPES, *COLOURS, *TICK_BOX)
 SLOTS = 3
 """So many names are asked for in one patch: letters narrower than a third of it are too small to read."""
 KINDS = 2

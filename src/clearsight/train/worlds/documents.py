@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from clearsight.messages import Image
 
+from .marks import TICK_BOX, Mark
 from .names import person, pick
 from .questions import absent, phrase
 from .sample import Asked, Metric, Sample, Split, about, belongs, talk
@@ -219,6 +220,7 @@ def _form_line(
 def _tick_box(sheet: Sheet, at: tuple[float, float], size: float, ticked: bool) -> None:
     x, y = at
     sheet.pen.rectangle((x, y, x + size, y + size), outline=sheet.ink, width=1)
+    sheet.marks.append(Mark(TICK_BOX[: 1 + ticked], x + size / 2, y + size / 2, size / 2, size / 2))
     if ticked and sheet.rng.random() < 0.5:
         sheet.pen.line((x + 2, y + 2, x + size - 2, y + size - 2), fill=sheet.ink, width=2)
         sheet.pen.line((x + 2, y + size - 2, x + size - 2, y + 2), fill=sheet.ink, width=2)

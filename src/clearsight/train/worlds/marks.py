@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageFont
 
+TICK_BOX = ("box", "ticked")
+"""What a box to tick and one that is ticked are called; the latter is both."""
+
 _KEY = "marks"
 _REACH = 0.6  # of the font's size: how far above and below its middle a line of text is seen
 
@@ -17,7 +20,7 @@ _REACH = 0.6  # of the font's size: how far above and below its middle a line of
 class Mark(NamedTuple):
     """Something at (x, y), up to `across` to its left and right and `down` above and below, in pixels.
 
-    what: a character, or the names of a shape and its colour.
+    what: a character, or the names of a shape and its colour, or of a box to tick.
     """
 
     what: tuple[str, ...]
