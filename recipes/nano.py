@@ -439,9 +439,22 @@ def stages() -> list[Stage]:
             "word": 0.03, "line": 0.26, "page": 0.08, "documents": 0.19, "shapes": 0.22, "boxes": 0.01,
             "calls": 0.12, "clips": 0.08, "live": 0.01,
         },
-        steps=1900,
-        decay=1.0,
+        steps=1000,
+        lr=1.5e-3,
+        decay=0.0,
         seed=29,
+    )  # fmt: skip
+    rows = after(
+        steady,
+        "rows",
+        weights={
+            "word": 0.03, "line": 0.27, "page": 0.08, "documents": 0.22, "shapes": 0.19, "boxes": 0.01,
+            "calls": 0.12, "clips": 0.07, "live": 0.01,
+        },
+        steps=850,
+        lr=9.5e-4,
+        decay=1.0,
+        seed=30,
     )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
@@ -469,6 +482,7 @@ def stages() -> list[Stage]:
         tally,
         keen,
         steady,
+        rows,
     ]
 
 
