@@ -432,6 +432,7 @@ def stages() -> list[Stage]:
         decay=0.6,
         seed=28,
     )
+    # Both halves again with what the tower now sees, then at a rate that falls all the way, then counts once more.
     steady = after(
         tally,
         "steady",
@@ -455,6 +456,17 @@ def stages() -> list[Stage]:
         lr=9.5e-4,
         decay=1.0,
         seed=30,
+    )  # fmt: skip
+    counts = after(
+        rows,
+        "counts",
+        weights={
+            "word": 0.05, "line": 0.22, "page": 0.05, "documents": 0.24, "shapes": 0.27, "boxes": 0.005,
+            "calls": 0.12, "clips": 0.04, "live": 0.005,
+        },
+        steps=400,
+        lr=8e-4,
+        seed=31,
     )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
@@ -483,6 +495,7 @@ def stages() -> list[Stage]:
         keen,
         steady,
         rows,
+        counts,
     ]
 
 

@@ -145,15 +145,16 @@ def _further_list(rng: random.Random, scene: Scene, split: Split) -> Asked | Non
     return Asked(ask(rng, "list", split), ", ".join(f"{shape.colour} {shape.name}" for shape in ordered), "list")
 
 
-# --- the tasks: each chooses its answer first, so that all answers are equally likely ----------------------
+# --- the tasks: each chooses its answer first, so that in a test all answers are equally likely --------------
 
 
 def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
     most = 1 + round((_MOST - 1) * level)
-    number = rng.randint(0, most)
+    # Training counts many more often than few, which are learned long before.
+    number = rng.randint(most // 2 + 1 if split == "train" and rng.random() < 0.5 else 0, most)
     paper = pick_paper(rng)
     palette = colours_on(paper)
-    if rng.random() < 0.4:
+    if rng.random() < (0.2 if split == "train" else 0.4):
         kinds = _crowd(rng, palette, number)
         return _scene(rng, paper, kinds), ask(rng, "count", split), str(number), "count"
     shape, colour = rng.choice(SHAPES), rng.choice(palette)
