@@ -21,7 +21,7 @@ from clearsight.train.worlds.ink import ink_and_paper, luminance
 from clearsight.train.worlds.names import names, pick
 from clearsight.train.worlds.sample import belongs
 from clearsight.train.worlds.scene import COLOURS, SHAPES, Scene, article, colours_on, plural
-from clearsight.train.worlds.shapes import NO_TEXT, SIDES, further, pose, sides_of
+from clearsight.train.worlds.shapes import NO_TEXT, SIDES, _counts, further, pose, sides_of
 from clearsight.train.worlds.text import NO_SHAPES
 from clearsight.train.worlds.tokens import CHARACTERS, MAX_LENGTH, coin, word, words
 from clearsight.train.worlds.vocabulary import pieces, question_words
@@ -254,6 +254,36 @@ def test_further_questions_follow_from_the_drawn_shapes_too():
     assert set(skills) == {"count", "exists", "colour", "shape", "where", "list"}
 
 
+@given(seeds, st.sampled_from(SPLITS))
+def test_a_scene_is_counted_in_many_ways_and_in_none_twice(seed, split):
+    rng = random.Random(seed)
+    scene, *_ = pose(rng, split=split)
+    counts = list(_counts(rng, scene, split))
+    assert all(answer == expected(scene, question, skill) for question, answer, skill, _ in counts)
+    assert len({named(question) for question, *_ in counts}) == len(counts)
+    assert {shape for colour, shape in (named(question) for question, *_ in counts) if not colour} == set(SHAPES)
+
+
+def test_the_last_of_several_counts_cannot_be_told_from_those_before():
+    """A dialogue repeats digits, yes and no, of other things; what has to be read off is asked for once."""
+    repeated = 0
+    for seed in range(60):
+        messages = draw("shapes", seed, "train", turns=8).messages
+        turns = [(q.parts[-1].text, a.parts[0].text) for q, a in zip(messages[::2], messages[1::2], strict=True)]
+        digits = [answer for _, answer in turns if answer.isdigit()]
+        repeated += len(digits) - len(set(digits))
+        assert len({question for question, _ in turns}) == len(turns)
+        lists = [answer for _, answer in turns if "," in answer]
+        assert len(lists) == len(set(lists))
+    assert repeated > 30
+
+
+def test_training_counts_many_more_often_than_few():
+    counts = [int(answer) for *_, answer, skill in posed()[SPLITS.index("train") :: 2] if skill == "count"]
+    assert set(counts) == set(range(10))
+    assert 0.65 < sum(count >= 5 for count in counts) / len(counts) < 0.85
+
+
 @pytest.mark.parametrize(
     ("skill", "answers"),
     [
@@ -265,8 +295,8 @@ def test_further_questions_follow_from_the_drawn_shapes_too():
         ("describe", [f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES]),
     ],
 )
-def test_all_answers_are_equally_likely(skill, answers):
-    counts = Counter(answer for *_, answer, asked in posed() if asked == skill)
+def test_all_answers_of_a_test_are_equally_likely(skill, answers):
+    counts = Counter(answer for *_, answer, asked in posed()[SPLITS.index("test") :: 2] if asked == skill)
     assert set(counts) <= set(answers)
     mean = counts.total() / len(answers)
     # Five standard deviations of a fair draw.

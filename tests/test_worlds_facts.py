@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,10 +18,9 @@ from clearsight.train.worlds import draw
 from clearsight.train.worlds.boxes import _scene, shape_box
 from clearsight.train.worlds.charts import _data, _question
 from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip, pose_clip
-from clearsight.train.worlds.documents import _form, _receipt
+from clearsight.train.worlds.documents import _form, _receipt, _table
 from clearsight.train.worlds.marks import TICK_BOX, marks_of
-from clearsight.train.worlds.scene import COLOURS, SHAPES, paint, plural
-from clearsight.train.worlds.shapes import _counts, pose
+from clearsight.train.worlds.scene import COLOURS, paint
 from clearsight.train.worlds.sums import arithmetic
 
 seeds = st.integers(0, 2**60)
@@ -72,42 +72,28 @@ def test_sums_are_right(seed, split):
     assert result >= 0
 
 
-@given(seeds)
-def test_counts_are_those_of_the_shapes_named_and_none_is_asked_twice(seed):
-    rng = random.Random(seed)
-    scene, *_ = pose(rng, split="train")
-    asked = set()
-    counts = list(_counts(rng, scene, "train"))
-    for question, answer, skill, _ in counts:
-        colours = [colour for colour in COLOURS if re.search(rf"\b{colour}\b", question)]
-        names = [name for name in SHAPES if plural(name) in question]
-        assert 1 <= len(colours) + len(names) == len({*colours, *names}) <= 2
-        named = [s for s in scene.shapes if s.colour in (colours or COLOURS) and s.name in (names or SHAPES)]
-        assert (answer, skill) == (str(len(named)), "count")
-        asked.add((*colours, *names))
-    assert len(asked) == len(counts) >= len(SHAPES)
-
-
-def test_the_last_of_several_counts_cannot_be_told_from_those_before():
-    """A dialogue repeats digits, yes and no, of other things; what has to be read off is asked for once."""
-    repeated = 0
-    for seed in range(60):
-        messages = draw("shapes", seed, "train", turns=8).messages
-        turns = [(q.parts[-1].text, a.parts[0].text) for q, a in zip(messages[::2], messages[1::2], strict=True)]
-        digits = [answer for _, answer in turns if answer.isdigit()]
-        repeated += len(digits) - len(set(digits))
-        assert len({question for question, _ in turns}) == len(turns)
-        lists = [answer for _, answer in turns if "," in answer]
-        assert len(lists) == len(set(lists))
-    assert repeated > 30
-
-
 def test_areas_and_angles_follow_from_the_measures_written():
     for sample in samples("sums", "area and perimeter"):
         assert re.fullmatch(r"\d+ (square )?(cm|m|km)", sample.answer)
         assert sample.answer.split()[1] == "square" or int(sample.answer.split()[0]) % 2 == 0
     for sample in samples("sums", "angle and side"):
         assert re.fullmatch(r"\d+ (degrees|cm|m|km)", sample.answer)
+
+
+@given(seeds)
+def test_training_asks_for_the_row_of_every_value_that_has_one_and_a_test_for_one_in_a_column(seed):
+    for split in ("train", "test"):
+        asks = _table(random.Random(seed), split, 1.0).asks
+        cells = [(slots["column"], answer, slots["row"]) for section, slots, answer, _ in asks if section == "cell"]
+        rows = [(slots["column"], slots["value"], row) for section, slots, row, _ in asks if section == "row of"]
+        values = Counter(cell[:2] for cell in cells)
+        single = {cell for cell in cells if values[cell[:2]] == 1}
+        assert len(rows) == len(set(rows))
+        if split == "train":
+            assert set(rows) == single
+        else:
+            assert single.issuperset(rows)
+            assert max(Counter(column for column, *_ in rows).values(), default=0) <= 1
 
 
 @given(seeds)

@@ -91,7 +91,7 @@ def _counts(rng: random.Random, scene: Scene, split: Split) -> Iterator[Asked]:
 
 def _counted(rng: random.Random, scene: Scene, split: Split, shape: str | None, colour: str | None) -> Asked:
     """How many shapes of that name and colour there are; None: of any."""
-    form = " ".join(["count", "both" if shape and colour else "shape" * bool(shape) + "colour" * bool(colour)]).strip()
+    form = "count both" if shape and colour else "count shape" if shape else "count colour" if colour else "count"
     number = sum(shape in (None, seen.name) and colour in (None, seen.colour) for seen in scene.shapes)
     slots = {"shape": shape or "", "colour": colour or "", "shapes": plural(shape or "")}
     return Asked(ask(rng, form, split, **slots), str(number), "count")
@@ -150,7 +150,7 @@ def _further_list(rng: random.Random, scene: Scene, split: Split) -> Asked | Non
 
 def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
     most = 1 + round((_MOST - 1) * level)
-    # Training counts many more often than few, which are learned long before.
+    # Training counts many more often than few, and chosen ones more often than all, which are learned long before.
     number = rng.randint(most // 2 + 1 if split == "train" and rng.random() < 0.5 else 0, most)
     paper = pick_paper(rng)
     palette = colours_on(paper)
