@@ -468,6 +468,43 @@ def stages() -> list[Stage]:
         lr=8e-4,
         seed=31,
     )  # fmt: skip
+    # The tower alone again.
+    bright = after(
+        keen,
+        "bright",
+        weights={
+            "word": 0.15, "line": 0.34, "page": 0.14, "documents": 0.18, "calls": 0.11, "shapes": 0.06, "boxes": 0.02
+        },
+        steps=1300,
+        seed=32,
+    )  # fmt: skip
+    # Both halves: boxes with many questions about each picture, whose edges are told from each token's corner.
+    edges = after(
+        rows,
+        "edges",
+        weights={
+            "word": 0.03, "line": 0.24, "page": 0.07, "documents": 0.19, "shapes": 0.2, "boxes": 0.1,
+            "calls": 0.11, "clips": 0.05, "live": 0.01,
+        },
+        place=0.3,
+        steps=1300,
+        lr=1.8e-3,
+        decay=0.0,
+        seed=33,
+    )  # fmt: skip
+    even = after(
+        edges,
+        "even",
+        weights={
+            "word": 0.04, "line": 0.26, "page": 0.07, "documents": 0.2, "shapes": 0.18, "boxes": 0.07,
+            "calls": 0.12, "clips": 0.05, "live": 0.01,
+        },
+        place=0.15,
+        steps=1100,
+        lr=1.5e-3,
+        decay=1.0,
+        seed=34,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -496,6 +533,9 @@ def stages() -> list[Stage]:
         steady,
         rows,
         counts,
+        bright,
+        edges,
+        even,
     ]
 
 

@@ -65,6 +65,42 @@ def test_the_box_of_a_find_sample_has_its_colour_in_the_middle():
     assert checked > 50
 
 
+def covered(box, picture):
+    """The marks whose middles lie in `box`, by where they are."""
+    sides = [1000 / picture.width, 1000 / picture.height]
+    return [
+        mark
+        for mark in marks_of(picture)
+        if box.x1 <= mark.x * sides[0] <= box.x2 and box.y1 <= mark.y * sides[1] <= box.y2
+    ]
+
+
+def test_whatever_is_asked_about_boxes_is_so_and_each_thing_is_asked_about_once():
+    """The marks, which are set before anything is asked, are all that this is checked by."""
+    skills = Counter()
+    for seed in range(120):
+        picture, *turns = (sample := draw("boxes", seed, "train", turns=8)).picture, *sample.messages
+        names = []
+        for user, reply in zip(turns[::2], turns[1::2], strict=True):
+            given = [part for part in user.parts if isinstance(part, Box)]
+            boxes = given + [part for part in reply.parts if isinstance(part, Box)]
+            text = "".join(part.text for part in reply.parts if hasattr(part, "text"))
+            name = re.sub("There is no |^an? |[.]", "", text)
+            inside = [covered(box, picture) for box in boxes]
+            names.append(name.removesuffix("s"))
+            if len(marks_of(picture)[0].what) == 1:
+                skills["word"] += 1
+                assert ["".join(mark.what[0] for mark in marks) for marks in inside] == [name]
+                continue
+            kinds = [" ".join(reversed(mark.what)) for mark in marks_of(picture)]
+            skills["inside" if given else len(boxes)] += 1
+            assert len(boxes) == (1 if given else kinds.count(names[-1]))
+            assert all(names[-1] in {" ".join(reversed(mark.what)) for mark in marks} for marks in inside)
+            assert [(box.x1, box.y1) for box in boxes] == sorted((box.x1, box.y1) for box in boxes)
+        assert len(set(names)) == len(names)
+    assert all(skills[kind] > 15 for kind in ("word", "inside", 0, 1, 2))
+
+
 @given(seeds, st.sampled_from(("train", "test")))
 def test_sums_are_right(seed, split):
     left, sign, right, result = arithmetic(random.Random(seed), split, 1.0)

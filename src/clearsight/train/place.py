@@ -1,5 +1,5 @@
-"""Knowing where: the language half learns where in its picture or video every visual token stands and how far what it
-shows reaches.
+"""Knowing where: the language half learns where in its picture or video every visual token stands and how far from
+there what it shows reaches.
 
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
@@ -28,8 +28,15 @@ from clearsight.train.worlds.marks import Mark
 
 MOST = 16
 """Slots of time, rows and columns that are told apart; what stands further on counts as the last."""
-STEPS = 50
-"""Of so many equal parts of a picture's width and height an edge lies in one."""
+STEPS = 48
+"""So many steps of an eighth of a token an edge may lie from its token's corner; what is further off counts as the end.
+
+A share of the picture's width would be closer to a box's numbers (facts, 7.3), but tokens come before the last column.
+"""
+BEFORE = 20
+"""So many of them lie to the left of or above the corner."""
+
+_PARTS = 8  # of a token's side
 
 _AXES = 3
 _EDGES = 4
@@ -59,8 +66,8 @@ def with_reach(example: Example, messages: Sequence[Message], processor: Process
 
 
 def reaches(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor:
-    """(rows * columns, 4) int64: for each cell, `cell` pixels wide and high, in which of STEPS of the picture's width
-    and height lie the left, top, right and bottom edge of all marks whose middles it holds; unknown if there are none.
+    """(rows * columns, 4) int64: for each cell, `cell` pixels wide and high, in which of STEPS from its upper left
+    corner lie the left, top, right and bottom edge of all marks whose middles it holds; unknown if there are none.
     """
     held: dict[tuple[int, int], list[Mark]] = defaultdict(list)
     for mark in marks:
@@ -69,12 +76,13 @@ def reaches(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor
     for (row, column), inside in held.items():
         if row in range(rows) and column in range(columns):
             edges = (
-                min(mark.x - mark.across for mark in inside) / columns,
-                min(mark.y - mark.down for mark in inside) / rows,
-                max(mark.x + mark.across for mark in inside) / columns,
-                max(mark.y + mark.down for mark in inside) / rows,
+                min(mark.x - mark.across for mark in inside) / cell - column,
+                min(mark.y - mark.down for mark in inside) / cell - row,
+                max(mark.x + mark.across for mark in inside) / cell - column,
+                max(mark.y + mark.down for mark in inside) / cell - row,
             )
-            found[row, column] = torch.tensor([max(0, min(STEPS - 1, int(STEPS * edge / cell))) for edge in edges])
+            steps = torch.tensor(edges).mul(_PARTS).floor().long() + BEFORE
+            found[row, column] = steps.clamp(0, STEPS - 1)
     return found.view(-1, _EDGES)
 
 

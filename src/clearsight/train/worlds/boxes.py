@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as Pillow
 
-from clearsight.messages import Box, Image, Message, Part, Ref, Text
+from clearsight.messages import Box, Image, Part, Ref, Text
 
 from .marks import Corners
 from .questions import absent, phrase
-from .sample import CELL, Sample, Split, about
-from .scene import (
-    COLOURS,
-    SHAPES,
-    Scene,
-    Shape,
-    colours_on,
-    paint,
-    photograph,
-    pick_paper,
-    place,
-    plural,
-    with_article,
-    worn,
-)
+from .sample import CELL, Asked, Sample, Split, talk
+from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, paint, pick_paper, place, plural, with_article, worn
 from .sheet import Sheet
 from .tokens import words
 
 _MOST_ALIKE = 3
+_TASKS = {"find": 40, "find all": 15, "find none": 7, "name inside": 18, "find word": 20}
+_INSIDE_SHARE = 0.25
+
+Kind = tuple[str, str]  # shape, colour
 
 
-def draw_boxes(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A scene of 112 x 112 to 224 x 224 to find shapes in, or a sheet of words; `level` 0..1 grows their number."""
+class Boxed(NamedTuple):
+    """A scene's shapes with their boxes."""
+
+    shapes: tuple[Shape, ...]
+    boxes: list[Box]
+
+    def of(self, kind: Kind) -> list[Box]:
+        """The boxes of all shapes of a kind."""
+        return [box for shape, box in zip(self.shapes, self.boxes, strict=True) if (shape.name, shape.colour) == kind]
+
+
+def draw_boxes(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A scene of 112 x 112 to 224 x 224 to find shapes in, or a sheet of words; `level` 0..1 grows their number.
+
+    turns: up to so many questions about it.
+    """
     task = rng.choices(list(_TASKS), list(_TASKS.values()))[0]
-    return task(rng, split, level)
+    if task == "find word":
+        picture, asked = _words(rng, split, level)
+    else:
+        alike = {"find none": 0, "find all": rng.randint(2, 1 + max(1, round((_MOST_ALIKE - 1) * level)))}.get(task, 1)
+        scene, kind = _scene(rng, level, alike)
+        painted = paint(rng, scene)
+        sizes = [thousandths(shape_box(painted, scene, shape), painted.size) for shape in scene.shapes]
+        picture, boxed = worn(rng, scene, painted), Boxed(scene.shapes, sizes)
+        asked = _asked(rng, split, scene, boxed, None if task == "name inside" else kind)
+    return talk(Image(picture), next(asked), asked, turns)
 
 
 def thousandths(corners: Corners, size: tuple[int, int]) -> Box:
@@ -58,8 +73,8 @@ def shape_box(picture: Pillow.Image, scene: Scene, shape: Shape) -> Corners:
     return float(xs.min()), float(ys.min()), float(xs.max()) + 1, float(ys.max()) + 1
 
 
-def _scene(rng: random.Random, level: float, alike: int) -> tuple[Scene, tuple[str, str]]:
-    """A scene with `alike` shapes of the returned (shape, colour) and some of other kinds."""
+def _scene(rng: random.Random, level: float, alike: int) -> tuple[Scene, Kind]:
+    """A scene with `alike` shapes of the returned kind and some of other kinds."""
     size = rng.randint(4, 8) * CELL, rng.randint(4, 8) * CELL
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     paper = pick_paper(rng, colour)
@@ -73,53 +88,54 @@ def _scene(rng: random.Random, level: float, alike: int) -> tuple[Scene, tuple[s
     return Scene(*size, paper, place(rng, size, kinds, largest=0.3)), (shape, colour)
 
 
-def _find(rng: random.Random, split: Split, level: float) -> Sample:
-    scene, (shape, colour) = _scene(rng, level, 1)
-    picture, name = paint(rng, scene), f"{colour} {shape}"
-    box = thousandths(shape_box(picture, scene, scene.shapes[0]), picture.size)
-    return about(worn(rng, scene, picture), phrase(rng, "box", split, name=name), (Ref(name), box), "box", "iou")
+def _asked(rng: random.Random, split: Split, scene: Scene, boxed: Boxed, first: Kind | None) -> Iterator[Asked]:
+    """Where those of the kind `first` are, or what is in a box if it is None; then about the rest in any order.
+
+    Each is asked about once, or the second answer could be copied from the first.
+    """
+    kinds = list(dict.fromkeys((shape.name, shape.colour) for shape in boxed.shapes))
+    if first is None:
+        first = rng.choice(kinds)
+        yield _inside(rng, split, boxed, first)
+    else:
+        yield _found(rng, split, boxed, first)
+    other = rng.choice(SHAPES), rng.choice(colours_on(scene.paper))  # which hardly ever is there
+    rest = [kind for kind in dict.fromkeys((*kinds, other)) if kind != first]
+    for kind in rng.sample(rest, len(rest)):
+        inside = kind in kinds and rng.random() < _INSIDE_SHARE
+        yield _inside(rng, split, boxed, kind) if inside else _found(rng, split, boxed, kind)
 
 
-def _find_all(rng: random.Random, split: Split, level: float) -> Sample:
-    scene, (shape, colour) = _scene(rng, level, rng.randint(2, 1 + max(1, round((_MOST_ALIKE - 1) * level))))
-    picture, name = paint(rng, scene), f"{colour} {plural(shape)}"
-    alike = [item for item in scene.shapes if (item.name, item.colour) == (shape, colour)]
-    boxes = [thousandths(shape_box(picture, scene, item), picture.size) for item in alike]
-    parts: list[Part] = [Ref(name), *sorted(boxes, key=lambda box: (box.x1, box.y1))]
-    return about(
-        worn(rng, scene, picture), phrase(rng, "boxes", split, names=name), tuple(parts), "several boxes", "iou"
-    )
+def _found(rng: random.Random, split: Split, boxed: Boxed, kind: Kind) -> Asked:
+    (shape, colour), boxes = kind, boxed.of(kind)
+    name, names = f"{colour} {shape}", f"{colour} {plural(shape)}"
+    if not boxes:
+        return Asked(phrase(rng, "box", split, name=name), absent(name), "honesty")
+    if len(boxes) == 1:
+        return Asked(phrase(rng, "box", split, name=name), (Ref(name), *boxes), "box", "iou")
+    parts: tuple[Part, ...] = (Ref(names), *sorted(boxes, key=lambda box: (box.x1, box.y1)))
+    return Asked(phrase(rng, "boxes", split, names=names), parts, "several boxes", "iou")
 
 
-def _find_none(rng: random.Random, split: Split, level: float) -> Sample:
-    scene, (shape, colour) = _scene(rng, level, 0)
-    name = f"{colour} {shape}"
-    return about(photograph(rng, scene), phrase(rng, "box", split, name=name), absent(name), "honesty")
+def _inside(rng: random.Random, split: Split, boxed: Boxed, kind: Kind) -> Asked:
+    question = Text(phrase(rng, "in box", split) + " "), rng.choice(boxed.of(kind)), Text("?")
+    return Asked(question, with_article(f"{kind[1]} {kind[0]}"), "what is in a box")
 
 
-def _name_inside(rng: random.Random, split: Split, level: float) -> Sample:
-    scene, _ = _scene(rng, level, 1)
-    picture, shape = paint(rng, scene), rng.choice(scene.shapes)
-    box = thousandths(shape_box(picture, scene, shape), picture.size)
-    user = Message("user", (Image(worn(rng, scene, picture)), Text(phrase(rng, "in box", split) + " "), box, Text("?")))
-    answer = Message("assistant", (Text(with_article(f"{shape.colour} {shape.name}")),))
-    return Sample(messages=(user, answer), skill="what is in a box")
-
-
-def _find_word(rng: random.Random, split: Split, level: float) -> Sample:
+def _words(rng: random.Random, split: Split, level: float) -> tuple[Pillow.Image, Iterator[Asked]]:
+    """A sheet of words, one below the other, and where each is."""
     sheet = Sheet(rng, split, (rng.randint(5, 8), rng.randint(4, 7)))
     chosen = rng.sample([word for word in words(split, 7) if len(word) > 2], 2 + rng.randint(0, round(4 * level)))
     pitch = (sheet.height - 16) / len(chosen)
     size = min(20.0, pitch * rng.uniform(0.55, 0.75))
-    boxes = []
+    found = []
     for row, word in enumerate(chosen):
         x = rng.uniform(8, max(9.0, sheet.width - 10 - sheet.measure(word, size)))
-        boxes.append(sheet.text((x, 8 + row * pitch), word, size, room=sheet.width - 16))
-    index = rng.randrange(len(chosen))
-    box = thousandths(boxes[index], (sheet.width, sheet.height))
-    question = phrase(rng, "box word", split, name=chosen[index])
-    return about(sheet.finish(tilt=0), question, (Ref(chosen[index]), box), "box of a word", "iou")
-
-
-_Task = Callable[[random.Random, Split, float], Sample]
-_TASKS: dict[_Task, int] = {_find: 40, _find_all: 15, _find_none: 7, _name_inside: 18, _find_word: 20}
+        corners = sheet.text((x, 8 + row * pitch), word, size, room=sheet.width - 16)
+        found.append((Ref(word), thousandths(corners, (sheet.width, sheet.height))))
+    rng.shuffle(found)
+    picture = sheet.finish(tilt=0)
+    asked = (
+        Asked(phrase(rng, "box word", split, name=ref.text), (ref, box), "box of a word", "iou") for ref, box in found
+    )
+    return picture, asked

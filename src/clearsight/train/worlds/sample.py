@@ -67,20 +67,20 @@ class Sample:
         return _words(self.label)
 
 
-def about(
-    picture: Pillow.Image, question: str, answer: str | tuple[Part, ...], skill: str, metric: Metric = "exact"
-) -> Sample:
+Said = str | tuple[Part, ...]
+"""Words, or words with boxes and the like between them."""
+
+
+def about(picture: Pillow.Image, question: str, answer: Said, skill: str, metric: Metric = "exact") -> Sample:
     """One question about one picture with its answer."""
-    parts = (Text(answer),) if isinstance(answer, str) else answer
-    messages = Message("user", (Image(picture), Text(question))), Message("assistant", parts)
-    return Sample(messages=messages, skill=skill, metric=metric)
+    return talk(Image(picture), Asked(question, answer, skill, metric))
 
 
 class Asked(NamedTuple):
     """A question, its answer, what it examines and how it is judged."""
 
-    question: str
-    answer: str
+    question: Said
+    answer: Said
     skill: str
     metric: Metric = "exact"
 
@@ -98,14 +98,19 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
         heard.setdefault(_heard(asked), asked)
     messages: list[Message] = []
     for question, answer, *_ in heard.values():
-        parts = (Text(question),) if messages else (shown, Text(question))
-        messages += [Message("user", parts), Message("assistant", (Text(answer),))]
+        opening = () if messages else (shown,)
+        messages += [Message("user", (*opening, *_parts(question))), Message("assistant", _parts(answer))]
     return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1)
 
 
-def _heard(asked: Asked) -> tuple[str, str]:
-    few = asked.answer in ("yes", "no") or (len(asked.answer) == 1 and asked.answer.isdigit())
-    return asked.skill, asked.question if few else asked.answer
+def _heard(asked: Asked) -> tuple[str, Said]:
+    answer = asked.answer
+    few = isinstance(answer, str) and (answer in ("yes", "no") or (len(answer) == 1 and answer.isdigit()))
+    return asked.skill, asked.question if few else answer
+
+
+def _parts(said: Said) -> tuple[Part, ...]:
+    return (Text(said),) if isinstance(said, str) else said
 
 
 def belongs(text: str, split: Split) -> bool:

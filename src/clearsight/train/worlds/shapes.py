@@ -84,8 +84,8 @@ def _counts(rng: random.Random, scene: Scene, split: Split) -> Iterator[Asked]:
     asked += [(None, colour) for colour in palette]
     asked += dict.fromkeys((shape.name, rng.choice((shape.colour, rng.choice(palette)))) for shape in scene.shapes)
     shown = {None, *(shape.name for shape in scene.shapes), *(shape.colour for shape in scene.shapes)}
-    # What is not there makes for easy answers, so it comes later.
-    for shape, colour in sorted(asked, key=lambda kind: rng.random() + (not shown.issuperset(kind))):
+    # What is not there makes for easy answers, so it comes later; what takes longest to learn comes earlier.
+    for shape, colour in sorted(asked, key=lambda k: rng.random() + (not shown.issuperset(k)) + 0.3 * (k[1] is None)):
         yield _counted(rng, scene, split, shape, colour)
 
 
@@ -139,10 +139,16 @@ def _further_where(rng: random.Random, scene: Scene, split: Split) -> Asked | No
 
 
 def _further_list(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
+    listed = _listed(scene)
+    return Asked(ask(rng, "list", split), listed, "list") if listed else None
+
+
+def _listed(scene: Scene) -> str | None:
+    """The shapes from left to right, if there are any and their order can be told."""
     ordered = sorted(scene.shapes, key=lambda shape: shape.x)
     if not ordered or any(b.x - a.x < _APART for a, b in itertools.pairwise(ordered)):
         return None
-    return Asked(ask(rng, "list", split), ", ".join(f"{shape.colour} {shape.name}" for shape in ordered), "list")
+    return ", ".join(f"{shape.colour} {shape.name}" for shape in ordered)
 
 
 # --- the tasks: each chooses its answer first, so that in a test all answers are equally likely --------------
@@ -158,7 +164,10 @@ def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, 
         kinds = _crowd(rng, palette, number)
         return _scene(rng, paper, kinds), ask(rng, "count", split), str(number), "count"
     shape, colour = rng.choice(SHAPES), rng.choice(palette)
-    form = rng.choice(("count colour", "count shape", "count both"))
+    # By colour is learned last of all.
+    form = rng.choice(
+        ("count colour", "count shape", "count both", *["count colour", "count both"] * (split == "train"))
+    )
     by_colour, by_shape = form != "count shape", form != "count colour"
 
     def counts(kind: Kind) -> bool:
@@ -245,8 +254,8 @@ def _list(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, s
     while True:
         paper = pick_paper(rng)
         scene = _scene(rng, paper, _crowd(rng, colours_on(paper), number))
-        if asked := _further_list(rng, scene, split):
-            return scene, asked.question, asked.answer, asked.skill
+        if listed := _listed(scene):
+            return scene, ask(rng, "list", split), listed, "list"
 
 
 _Task = Callable[[random.Random, Split, float], tuple[Scene, str, str, str]]
