@@ -19,8 +19,18 @@ from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
-from clearsight.train.place import BEFORE, MOST, STEPS, add_place, reaches, remove_place, targets, with_reach
-from clearsight.train.sight import UNKNOWN
+from clearsight.train.place import (
+    BEFORE,
+    MOST,
+    STEPS,
+    add_place,
+    beginnings,
+    reaches,
+    remove_place,
+    targets,
+    with_reach,
+)
+from clearsight.train.sight import NAMES, UNKNOWN
 from clearsight.train.stage import Stage
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import Mark
@@ -91,12 +101,29 @@ def test_reach_is_that_of_the_boxes_that_are_asked_for(processor):
         row, column = int((box.y1 + box.y2) / 2000 * rows), int((box.x1 + box.x2) / 2000 * columns)
         tokens = torch.tensor([box.x1, box.y1, box.x2, box.y2]) * torch.tensor([columns, rows] * 2) / 1000
         corners = 8 * (tokens - torch.tensor([column, row] * 2)) + BEFORE
-        reach = example.reach.view(rows, columns, 4)[row, column]
+        reach = example.reach[:, :4].view(rows, columns, 4)[row, column]
         if (reach == UNKNOWN).any():
             continue  # a triangle's middle is not its box's, and may lie in the next token
         checked += 1
         assert (reach + 0.5 - corners).abs().max() < 6
     assert checked > 8
+
+
+@given(
+    st.lists(st.tuples(st.text("ABCDEFG", min_size=1, max_size=9), st.floats(0, 60)), max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_what_a_line_begins_with_is_known_wherever_it_goes_on(lines, rng):
+    """Lines are 20 pixels apart, and their characters 11, some up to 6 higher than others. Shapes are no text."""
+    marks, wanted = [], {}
+    for row, (text, left) in enumerate(lines):
+        for index, character in enumerate(text):
+            x, y = left + 11 * index, 20 * row + rng.uniform(10, 16)
+            marks += [Mark((character,), x, y, 5, 7), Mark(("star", "red"), x - 11, y, 9, 9)]
+            wanted[int(y // CELL), int(x // CELL)] = text[0]
+    found = beginnings(marks, 4, 6, CELL).view(4, 6)
+    told = {(row, column): NAMES[found[row, column]] for row, column in (found != UNKNOWN).nonzero().tolist()}
+    assert told == wanted
 
 
 def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
@@ -113,16 +140,18 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
 
 
 def test_a_head_that_says_nothing_costs_the_logarithms(processor):
-    """Slot, row and column of every visual token, and on average one edge of those that hold something."""
+    """Slot, row and column of every visual token, on average one edge of those that hold something, and a line's
+    beginning of those that hold characters."""
     packed = pack(examples(processor))
     model = random_model(CONFIG)
     add_place(model)
     with torch.no_grad():
         known, unknown = losses_of(model, packed)[2], losses_of(model, replace(packed, reach=None))[2]
-    tokens, held = packed.learned()[2], (packed.reach[:, 0] != UNKNOWN).sum()
-    assert len(packed.reach) == tokens > held > 20
+    tokens, (*edges, lines) = packed.learned()[2], (packed.reach != UNKNOWN).sum(0)
+    (held,) = {int(number) for number in edges}
+    assert len(packed.reach) == tokens > held > lines > 3
     torch.testing.assert_close(unknown, 3 * tokens * math.log(MOST))
-    torch.testing.assert_close(known, unknown + held * math.log(STEPS))
+    torch.testing.assert_close(known, unknown + held * math.log(STEPS) + lines * math.log(len(NAMES)))
 
 
 def test_a_mix_that_weighs_places_carries_reach_and_no_other_does(processor):

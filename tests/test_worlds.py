@@ -248,7 +248,7 @@ def test_labels_follow_from_the_drawn_shapes():
 def test_further_questions_follow_from_the_drawn_shapes_too():
     skills = Counter()
     for seed, (scene, *_) in enumerate(posed(1500)):
-        question, answer, skill, _ = further(random.Random(seed), scene, SPLITS[seed % 2])
+        question, answer, skill, *_ = further(random.Random(seed), scene, SPLITS[seed % 2])
         assert answer == expected(scene, question, skill), question
         skills[skill] += 1
     assert set(skills) == {"count", "exists", "colour", "shape", "where", "list"}
@@ -259,7 +259,7 @@ def test_a_scene_is_counted_in_many_ways_and_in_none_twice(seed, split):
     rng = random.Random(seed)
     scene, *_ = pose(rng, split=split)
     counts = list(_counts(rng, scene, split))
-    assert all(answer == expected(scene, question, skill) for question, answer, skill, _ in counts)
+    assert all(answer == expected(scene, question, skill) for question, answer, skill, *_ in counts)
     assert len({named(question) for question, *_ in counts}) == len(counts)
     assert {shape for colour, shape in (named(question) for question, *_ in counts) if not colour} == set(SHAPES)
 

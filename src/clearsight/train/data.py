@@ -32,8 +32,8 @@ class Mix:
     turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
-    words and weighs so much of what an answer does. place: so much weighs when and where each visual token is and how
-    far what it shows reaches.
+    words and weighs so much of what an answer does. place: so much weighs when and where each visual token is, how
+    far what it shows reaches and what its line begins with.
     """
 
     weights: dict[str, float]

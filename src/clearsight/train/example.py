@@ -22,7 +22,8 @@ class Example:
     """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
 
     marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
-    supervised, that alone. reach: (M, 4) how far what they show reaches, to learn that too (train/place.py).
+    supervised, that alone. reach: (M, 5) how far what they show reaches and what its line begins with, to learn that
+    too (train/place.py).
     """
 
     inputs: ModelInputs

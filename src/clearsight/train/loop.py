@@ -40,7 +40,7 @@ Evaluation = Callable[[Qwen2VL], dict[str, float]]
 
 def losses_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
     """(3,) the sums over what `batch` is learned for: its supervised tokens, its marks, and, if the model has the head
-    for it, when and where its visual tokens are and how far what they show reaches."""
+    for it, when and where its visual tokens are, how far what they show reaches and what its line begins with."""
     words = marks = places = torch.zeros((), device=model.device)
     seen_MD = None
     if batch.marks is not None and batch.inputs.vision is not None:

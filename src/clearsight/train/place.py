@@ -1,10 +1,11 @@
-"""Knowing where: the language half learns where in its picture or video every visual token stands and how far from
-there what it shows reaches.
+"""Knowing where: the language half learns where in its picture or video every visual token stands, how far from there
+what it shows reaches, and what the line of text begins with that it shows a part of.
 
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
 token stands, it has the place at hand where it attends to what is there; and a box is four places. In a video it is
-told when, too. The head that tells is thrown away afterwards.
+told when, too. Who asks for the name of a row by what else stands in it can only find it where the name is known
+already: what follows from a token is all that those after it can know. The heads that tell are thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from clearsight.messages import Message
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.processor import Processor
 from clearsight.train.example import Example
-from clearsight.train.sight import UNKNOWN, marks_shown
+from clearsight.train.sight import NAMES, UNKNOWN, marks_shown, number_of
 from clearsight.train.worlds.marks import Mark
 
 MOST = 16
@@ -41,7 +42,9 @@ _PARTS = 8  # of a token's side
 _AXES = 3
 _EDGES = 4
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
+_LINE_LAYERS = 3  # and after which, by the place, what the line begins with
 _HEAD = "place"
+_LINE_HEAD = "line"
 
 
 def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
@@ -54,14 +57,16 @@ def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
 
 
 def with_reach(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
-    """The encoded `messages` with how far what their pictures show reaches; unknown where one carries no marks."""
+    """The encoded `messages` with how far what their pictures show reaches and what lines begin with; unknown where
+    one carries no marks."""
     merge, patch = processor.config.vision.merge_size, processor.config.vision.patch_size
-    found = [torch.empty(0, _EDGES, dtype=torch.long)]
+    found = [torch.empty(0, _EDGES + 1, dtype=torch.long)]
     for grid, marks in marks_shown(messages, example.inputs, processor):
         if marks is None:
-            found.append(torch.full((grid.tokens(merge), _EDGES), UNKNOWN))
+            found.append(torch.full((grid.tokens(merge), _EDGES + 1), UNKNOWN))
         else:
-            found.append(reaches(marks, grid.h // merge, grid.w // merge, merge * patch))
+            where = grid.h // merge, grid.w // merge, merge * patch
+            found.append(torch.cat([reaches(marks, *where), beginnings(marks, *where)[:, None]], dim=1))
     return replace(example, reach=torch.cat(found))
 
 
@@ -69,61 +74,92 @@ def reaches(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor
     """(rows * columns, 4) int64: for each cell, `cell` pixels wide and high, in which of STEPS from its upper left
     corner lie the left, top, right and bottom edge of all marks whose middles it holds; unknown if there are none.
     """
-    held: dict[tuple[int, int], list[Mark]] = defaultdict(list)
-    for mark in marks:
-        held[int(mark.y // cell), int(mark.x // cell)].append(mark)
     found = torch.full((rows, columns, _EDGES), UNKNOWN)
-    for (row, column), inside in held.items():
-        if row in range(rows) and column in range(columns):
-            edges = (
-                min(mark.x - mark.across for mark in inside) / cell - column,
-                min(mark.y - mark.down for mark in inside) / cell - row,
-                max(mark.x + mark.across for mark in inside) / cell - column,
-                max(mark.y + mark.down for mark in inside) / cell - row,
-            )
-            steps = torch.tensor(edges).mul(_PARTS).floor().long() + BEFORE
-            found[row, column] = steps.clamp(0, STEPS - 1)
+    for (row, column), inside in _held(marks, rows, columns, cell).items():
+        edges = (
+            min(mark.x - mark.across for mark in inside) / cell - column,
+            min(mark.y - mark.down for mark in inside) / cell - row,
+            max(mark.x + mark.across for mark in inside) / cell - column,
+            max(mark.y + mark.down for mark in inside) / cell - row,
+        )
+        steps = torch.tensor(edges).mul(_PARTS).floor().long() + BEFORE
+        found[row, column] = steps.clamp(0, STEPS - 1)
     return found.view(-1, _EDGES)
 
 
+def beginnings(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor:
+    """(rows * columns,) int64 numbers in NAMES: for each cell with the middle of a character the first of its line,
+    which is the one furthest left at about the height of the cell's last; unknown if there is none."""
+    characters = [mark for mark in marks if len(mark.what[0]) == 1]
+    found = torch.full((rows, columns), UNKNOWN)
+    for at, (*_, last) in _held(characters, rows, columns, cell).items():
+        line = (mark for mark in characters if abs(mark.y - last.y) <= last.down)
+        found[at] = number_of(min(line, key=lambda mark: mark.x).what[0])
+    return found.flatten()
+
+
+def _held(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> dict[tuple[int, int], list[Mark]]:
+    """By row and column, the marks whose middles lie there."""
+    held: dict[tuple[int, int], list[Mark]] = defaultdict(list)
+    for mark in marks:
+        row, column = int(mark.y // cell), int(mark.x // cell)
+        if row in range(rows) and column in range(columns):
+            held[row, column].append(mark)
+    return held
+
+
 def add_place(model: Qwen2VL) -> None:
-    """Give the language half the head that tells slot, row, column and edges; at first it says nothing."""
-    head = nn.Linear(model.config.text.hidden_size, _AXES * MOST + _EDGES * STEPS, device=model.device)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    model.model.add_module(_HEAD, head)
+    """Give the language half the heads that tell place and edges, and the line; at first they say nothing."""
+    for name, answers in ((_HEAD, _AXES * MOST + _EDGES * STEPS), (_LINE_HEAD, len(NAMES))):
+        head = nn.Linear(model.config.text.hidden_size, answers, device=model.device)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        model.model.add_module(name, head)
 
 
 def remove_place(model: Qwen2VL) -> None:
     delattr(model.model, _HEAD)
+    delattr(model.model, _LINE_HEAD)
 
 
 @contextmanager
 def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = None) -> Iterator[list[Tensor]]:
     """For one forward pass of `inputs`: it adds to the list the cross-entropy of slot, row and column and, where
-    `reach` knows them, the mean one of the edges, in float32, summed over all visual tokens; nothing where there are
-    none or the model has no such head."""
+    `reach` knows them, the mean one of the edges and that of the line's beginning, in float32, summed over all visual
+    tokens; nothing where there are none or the model has no such heads."""
     found: list[Tensor] = []
-    head = dict(model.model.named_children()).get(_HEAD)
-    if head is None or inputs.vision is None:
+    heads = dict(model.model.named_children())
+    if _HEAD not in heads or inputs.vision is None:
         yield found
         return
+    merge = model.config.vision.merge_size
 
-    def judge(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        merge = model.config.vision.merge_size
+    def scores(name: str, hidden_TD: Tensor) -> Tensor:
         seen_MD = hidden_TD[inputs.vision_slots(merge).to(hidden_TD.device)].float()
-        scores = head(F.rms_norm(seen_MD, seen_MD.shape[-1:])).float()
-        places, edges = scores[:, : _AXES * MOST], scores[:, _AXES * MOST :]
-        wanted = targets(inputs, merge).T.flatten().to(scores.device)  # the axes in turn
+        return heads[name](F.rms_norm(seen_MD, seen_MD.shape[-1:])).float()
+
+    def judge_place(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
+        told = scores(_HEAD, hidden_TD)
+        places, edges = told[:, : _AXES * MOST], told[:, _AXES * MOST :]
+        wanted = targets(inputs, merge).T.flatten().to(told.device)  # the axes in turn
         found.append(F.cross_entropy(places.reshape(-1, MOST), wanted, reduction="sum"))
         if reach is not None:
-            known = reach.flatten().to(scores.device)
-            found.append(
-                F.cross_entropy(edges.reshape(-1, STEPS), known, reduction="sum", ignore_index=UNKNOWN) / _EDGES
-            )
+            found.append(_known(edges.reshape(-1, STEPS), reach[:, :_EDGES]) / _EDGES)
 
-    hook = model.model.layers[_LAYERS - 1].register_forward_hook(judge)
+    def judge_line(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
+        if reach is not None:
+            found.append(_known(scores(_LINE_HEAD, hidden_TD), reach[:, _EDGES]))
+
+    hooks = [
+        model.model.layers[:layers][-1].register_forward_hook(judge)
+        for layers, judge in ((_LAYERS, judge_place), (_LINE_LAYERS, judge_line))
+    ]
     try:
         yield found
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _known(scores: Tensor, wanted: Tensor) -> Tensor:
+    return F.cross_entropy(scores, wanted.flatten().to(scores.device), reduction="sum", ignore_index=UNKNOWN)

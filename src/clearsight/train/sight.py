@@ -51,7 +51,7 @@ def targets(marks: Iterable[Mark], grid: Grid, patch: int) -> Tensor:
     half = patch / 2
     for mark in marks:
         across, down = max(mark.across, half), max(mark.down, half)
-        numbers = [_number(what) for what in mark.what]
+        numbers = [number_of(what) for what in mark.what]
         for row in _covered(mark.y, down, patch, grid.h):
             for column in _covered(mark.x, across, patch, grid.w):
                 held[row][KINDS * column] += numbers
@@ -70,8 +70,8 @@ def _covered(middle: float, reach: float, patch: int, count: int) -> range:
     return range(max(0, first), min(count - 1, last) + 1)
 
 
-def _number(what: str) -> int:
-    """Accents are left to the words: a letter counts as its base."""
+def number_of(what: str) -> int:
+    """Where `what` stands in NAMES. Accents are left to the words: a letter counts as its base."""
     plain = unicodedata.normalize("NFD", what)[0] if len(what) == 1 else what
     return _NUMBER.get(plain, _NUMBER[OTHER])
 

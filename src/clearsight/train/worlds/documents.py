@@ -18,6 +18,7 @@ from .sheet import Field, Sheet
 from .tokens import token
 
 _ABSENT_SHARE = 0.08
+_RANKS = ("dearest", "cheapest")
 
 
 # Section of questions.txt, slots, answer, metric.
@@ -44,14 +45,16 @@ def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0, turn
         name = rng.choice(page.missing)
         return about(page.picture, phrase(rng, "field", split, name=name), absent(name), "honesty")
     asks = [*page.asks, *(("field", {"name": field.name}, field.value, "anls") for field in page.fields)]
-    first, *more = (_asked(rng, kind, ask, split) for ask in rng.sample(asks, min(len(asks), max(1, turns))))
+    chosen = rng.sample(asks, min(len(asks), max(1, turns)))
+    chosen.sort(key=lambda ask: ask[0] not in _RANKS)  # which could be told from prices that were heard
+    first, *more = (_asked(rng, kind, ask, split) for ask in chosen)
     return talk(Image(page.picture), first, more, turns)
 
 
 def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
     section, slots, answer, metric = ask
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
-    return Asked(phrase(rng, section, split, **slots), answer, skill, metric)
+    return Asked(phrase(rng, section, split, **slots), answer, skill, metric, again=section == "row of")
 
 
 # --- receipts ----------------------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     asks.append(("items", {}, str(count), "exact"))
     if count > 1 and len(set(prices)) == count:
         ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
-        ranks: list[Ask] = [("dearest", {}, ranked[-1], "anls"), ("cheapest", {}, ranked[0], "anls")]
+        ranks: list[Ask] = [(rank, {}, ranked[end], "anls") for rank, end in zip(_RANKS, (-1, 0), strict=True)]
         asks += ranks * (3 if split == "train" else 1)  # they ask for all prices, so they are practised more
     priced = {"subtotal", "tax", "total"}
     foot = [Field(f.name, currency + f.value if f.name in priced else f.value) for f in foot]
@@ -253,9 +256,11 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
     asks: list[Ask] = [("rows", {}, str(len(rows)), "exact")]
     for index, column in enumerate(columns):
         values = [cells[row][index] for row in rows]
-        asks += [("cell", {"column": column, "row": row}, cells[row][index], "anls") for row in rows]
-        # From a cell to its row's name is harder to learn than the other way.
-        for row in rows if split == "train" else [rng.choice(rows)]:
+        # In a dialogue the way back could be copied from the way there, so training goes one of them.
+        back = rng.sample(rows, (1 + len(rows)) // 2 if split == "train" else 1)
+        there = [row for row in rows if split == "test" or row not in back]
+        asks += [("cell", {"column": column, "row": row}, cells[row][index], "anls") for row in there]
+        for row in back:
             if values.count(cells[row][index]) == 1:
                 asks.append(("row of", {"column": column, "value": cells[row][index]}, row, "anls"))
     return Page(picture, [], asks, [name for name in _COLUMNS if name not in columns])

@@ -77,12 +77,13 @@ def about(picture: Pillow.Image, question: str, answer: Said, skill: str, metric
 
 
 class Asked(NamedTuple):
-    """A question, its answer, what it examines and how it is judged."""
+    """A question, its answer, what it examines and how it is judged. again: the answer may have been heard before."""
 
     question: Said
     answer: Said
     skill: str
     metric: Metric = "exact"
+    again: bool = False
 
 
 def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) -> Sample:
@@ -106,7 +107,7 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
 def _heard(asked: Asked) -> tuple[str, Said]:
     answer = asked.answer
     few = isinstance(answer, str) and (answer in ("yes", "no") or (len(answer) == 1 and answer.isdigit()))
-    return asked.skill, asked.question if few else answer
+    return asked.skill, asked.question if few or asked.again else answer
 
 
 def _parts(said: Said) -> tuple[Part, ...]:
