@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from clearsight.messages import Text
 from clearsight.train.worlds import WORLDS, Sample, draw, fonts
 from clearsight.train.worlds.fonts import font_files, open_font
 from clearsight.train.worlds.ink import ink_and_paper, luminance
 from clearsight.train.worlds.names import names, pick
-from clearsight.train.worlds.sample import belongs
+from clearsight.train.worlds.sample import Asked, belongs, talk
 from clearsight.train.worlds.scene import COLOURS, SHAPES, Scene, article, colours_on, plural
 from clearsight.train.worlds.shapes import NO_TEXT, SIDES, _counts, further, pose, sides_of
 from clearsight.train.worlds.text import NO_SHAPES
@@ -44,7 +45,9 @@ def drawn(world: str, split: str, count: int = 250) -> list[Sample]:
 
 @cache
 def posed(count: int = 6000) -> list[tuple[Scene, str, str, str]]:
-    return [pose(random.Random(seed), split=SPLITS[seed % 2]) for seed in range(count)]
+    """Scenes with question, answer and skill."""
+    made = (pose(random.Random(seed), split=SPLITS[seed % 2]) for seed in range(count))
+    return [(scene, *asked[:3]) for scene, asked in made]
 
 
 # --- every world -------------------------------------------------------------------------------------------
@@ -264,18 +267,46 @@ def test_a_scene_is_counted_in_many_ways_and_in_none_twice(seed, split):
     assert {shape for colour, shape in (named(question) for question, *_ in counts) if not colour} == set(SHAPES)
 
 
-def test_the_last_of_several_counts_cannot_be_told_from_those_before():
-    """A dialogue repeats digits, yes and no, of other things; what has to be read off is asked for once."""
-    repeated = 0
-    for seed in range(60):
+def test_a_dialogue_asks_for_nothing_twice_whatever_the_words_and_lists_last():
+    """Digits, yes and no come again, of other things, or the last could be told from those before."""
+    repeated = lists = 0
+    for seed in range(150):
         messages = draw("shapes", seed, "train", turns=8).messages
         turns = [(q.parts[-1].text, a.parts[0].text) for q, a in zip(messages[::2], messages[1::2], strict=True)]
+        counted = [named(question) for question, answer in turns if answer.isdigit()]
         digits = [answer for _, answer in turns if answer.isdigit()]
         repeated += len(digits) - len(set(digits))
-        assert len({question for question, _ in turns}) == len(turns)
-        lists = [answer for _, answer in turns if "," in answer]
-        assert len(lists) == len(set(lists))
-    assert repeated > 30
+        assert len(counted) == len(set(counted))
+        existing = [named(question) for question, answer in turns if answer in ("yes", "no")]
+        assert len(existing) == len(set(existing))
+        listed = ["," in answer for _, answer in turns]
+        assert listed == sorted(listed)
+        lists += len(turns) > 1 and listed[-1]
+    assert repeated > 100
+    assert lists > 30
+
+
+def test_of_what_is_told_most_comes_last_and_the_first_question_is_judged_wherever_it_comes():
+    asked = [
+        Asked(f"q{n}", f"a{n % 3}", "s", topic=f"t{n % 4}", late=late) for n, late in enumerate((1, 0, 2, 0, 0, 1))
+    ]
+    sample = talk(Text("shown"), asked[0], asked[1:], turns=4)
+    assert [message.parts[-1].text for message in sample.messages[::2]] == ["q1", "q3", "q0", "q2"]
+    assert [type(part) for part in sample.messages[0].parts] == [Text, Text]
+    assert (sample.question, sample.answer) == ("q0", "a0")
+    plain = [asked[0], *(each._replace(topic="") for each in asked[1:])]
+    assert len(talk(Text("shown"), plain[0], plain[1:], turns=9).messages) == 2 * 4
+
+
+def test_a_page_is_read_either_at_once_or_line_by_line():
+    """What was read once could be copied."""
+    several = 0
+    for seed in range(150):
+        answers = [m.parts[0].text for m in draw("page", seed, "train", turns=8).messages[1::2]]
+        lines = [line for answer in answers for line in answer.split("\n")]
+        assert len(lines) == len(set(lines))
+        several += len(answers) > 1
+    assert several > 20
 
 
 def test_training_counts_many_more_often_than_few():
@@ -323,7 +354,7 @@ def test_the_number_of_shapes_does_not_tell_yes_from_no():
 
 def test_the_level_bounds_the_count():
     for seed in range(300):
-        scene, _, answer, skill = pose(random.Random(seed), split="train", level=0.0)
+        scene, (_, answer, skill, *_) = pose(random.Random(seed), split="train", level=0.0)
         assert len(scene.shapes) <= 2
         assert skill != "count" or answer in "01"
 

@@ -53,16 +53,15 @@ def draw_clips(rng: random.Random, *, split: Split, level: float = 1.0, turns: i
 
     turns: up to so many questions about the clip.
     """
-    clip, question, answer, skill = pose_clip(rng, split, level)
+    clip, first = pose_clip(rng, split, level)
     frames = tuple(paint_clip(rng, clip))
     # Small frames are enlarged to what a video's frame has at least, at many times the cost; so only some are.
     limits = Limits() if rng.random() < _ENLARGED_SHARE else Limits(min_pixels=4 * CELL * CELL)
-    first = Asked(question, answer, skill)
     return talk(Video(frames, limits), first, (further(rng, clip, split) for _ in range(3 * turns)), turns)
 
 
-def pose_clip(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
-    """The clip of a sample before it is painted, with its question, answer and skill."""
+def pose_clip(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
+    """The clip of a sample before it is painted, with what is asked."""
     return rng.choices(list(_TASKS), list(_TASKS.values()))[0](rng, split, level)
 
 
@@ -91,20 +90,46 @@ def further(rng: random.Random, clip: Clip, split: Split) -> Asked:
         forms = ["how many move", *["moved where"] * 2 * bool(movers), *["what moved"] * (len(movers) == 1)]
     form = rng.choice(forms)
     if form == "how many move":
-        return Asked(phrase(rng, form, split), str(len(movers)), "how many move")
+        return _moving(rng, split, len(movers))
     if form == "moved where":
-        actor = rng.choice(movers)
-        return Asked(phrase(rng, form, split, name=actor.name), _direction(actor.step), "where it moves")
+        return _moved(rng, split, rng.choice(movers))
     if form == "what moved":
-        return Asked(phrase(rng, form, split), with_article(movers[0].name), "what moves")
+        return _mover(rng, split, movers[0])
     if form == "when":
-        actor = rng.choice(later)
-        return Asked(phrase(rng, form, split, name=actor.name), TIMES[actor.appears // 2], "when")
+        return _appears(rng, split, rng.choice(later))
     if form == "last":
-        return Asked(phrase(rng, form, split), with_article(later[-1].name), "order")
-    earlier = rng.choice([actor for actor in later if actor.appears < later[-1].appears])
-    one, two = rng.sample((earlier.name, later[-1].name), 2)
-    return Asked(phrase(rng, form, split, one=one, two=two), f"the {earlier.name}", "order")
+        return _last(rng, split, later[-1])
+    return _first(rng, split, rng.choice([actor for actor in later if actor.appears < later[-1].appears]), later[-1])
+
+
+# --- the questions: who is asked where something moves has heard that it does, so what tells most comes last --
+
+
+def _moving(rng: random.Random, split: Split, number: int) -> Asked:
+    return Asked(phrase(rng, "how many move", split), str(number), "how many move", topic="all")
+
+
+def _mover(rng: random.Random, split: Split, actor: Actor) -> Asked:
+    return Asked(phrase(rng, "what moved", split), with_article(actor.name), "what moves", late=1)
+
+
+def _moved(rng: random.Random, split: Split, actor: Actor) -> Asked:
+    question = phrase(rng, "moved where", split, name=actor.name)
+    return Asked(question, _direction(actor.step), "where it moves", topic=actor.name, late=2)
+
+
+def _first(rng: random.Random, split: Split, earlier: Actor, later: Actor) -> Asked:
+    one, two = rng.sample((earlier.name, later.name), 2)
+    return Asked(phrase(rng, "order", split, one=one, two=two), f"the {earlier.name}", "order")
+
+
+def _last(rng: random.Random, split: Split, actor: Actor) -> Asked:
+    return Asked(phrase(rng, "last", split), with_article(actor.name), "order", late=1)
+
+
+def _appears(rng: random.Random, split: Split, actor: Actor) -> Asked:
+    question = phrase(rng, "when", split, name=actor.name)
+    return Asked(question, TIMES[actor.appears // 2], "when", topic=actor.name, late=2)
 
 
 # --- the tasks ---------------------------------------------------------------------------------------------
@@ -150,55 +175,51 @@ def _number(rng: random.Random, level: float) -> int:
     return rng.randint(1, 1 + max(1, round(2 * level)))
 
 
-def _where_to(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _where_to(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     number = _number(rng, level)
     clip = _stage(rng, number, rng.randint(1, number))
     actor = clip.actors[0]
-    return clip, phrase(rng, "moved where", split, name=actor.name), _direction(actor.step), "where it moves"
+    return clip, _moved(rng, split, actor)
 
 
-def _what_moved(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _what_moved(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     clip = _stage(rng, max(2, _number(rng, level)), 1)
-    return clip, phrase(rng, "what moved", split), with_article(clip.actors[0].name), "what moves"
+    return clip, _mover(rng, split, clip.actors[0])
 
 
-def _how_many(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _how_many(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     number = rng.randint(1, 1 + max(1, round(3 * level)))
     movers = rng.randint(0, number)
-    return _stage(rng, number, movers), phrase(rng, "how many move", split), str(movers), "how many move"
+    return _stage(rng, number, movers), _moving(rng, split, movers)
 
 
-def _order(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _order(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     number = rng.randint(2, 2 + round(level))
     clip = _stage(rng, number, 0, frames=max(6, 2 * number))
     order = rng.sample(clip.actors, number)
     # Two frames make one slot of time, so each comes in a slot of its own.
     clip = replace(clip, actors=tuple(replace(actor, appears=2 * i) for i, actor in enumerate(order)))
     if rng.random() < 0.3:
-        return clip, phrase(rng, "last", split), with_article(order[-1].name), "order"
+        return clip, _last(rng, split, order[-1])
     one, two = sorted(rng.sample(range(number), 2))
-    pair = [order[one].name, order[two].name]
-    rng.shuffle(pair)
-    question = phrase(rng, "order", split, one=pair[0], two=pair[1])
-    return clip, question, f"the {order[one].name}", "order"
+    return clip, _first(rng, split, order[one], order[two])
 
 
-def _when(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _when(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     clip = _stage(rng, _number(rng, level), 0, frames=6)
     slot = rng.randrange(3)
     actors = [replace(actor, appears=2 * rng.randrange(3)) for actor in clip.actors]
     actors[0] = replace(actors[0], appears=2 * slot)
-    question = phrase(rng, "when", split, name=actors[0].name)
-    return replace(clip, actors=tuple(actors)), question, TIMES[slot], "when"
+    return replace(clip, actors=tuple(actors)), _appears(rng, split, actors[0])
 
 
-def _nothing(rng: random.Random, split: Split, level: float) -> tuple[Clip, str, str, str]:
+def _nothing(rng: random.Random, split: Split, level: float) -> tuple[Clip, Asked]:
     clip = _stage(rng, _number(rng, level) + 1, 1)
     # The last actor leaves the stage before the clip begins.
     missing, rest = clip.actors[-1], clip.actors[:-1]
     question = phrase(rng, rng.choice(("moved where", "when")), split, name=missing.name)
-    return replace(clip, actors=rest), question, absent(missing.name), "honesty"
+    return replace(clip, actors=rest), Asked(question, absent(missing.name), "honesty")
 
 
-_Task = Callable[[random.Random, Split, float], tuple[Clip, str, str, str]]
+_Task = Callable[[random.Random, Split, float], tuple[Clip, Asked]]
 _TASKS: dict[_Task, int] = {_where_to: 30, _what_moved: 18, _how_many: 16, _order: 18, _when: 14, _nothing: 4}

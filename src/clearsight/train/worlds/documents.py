@@ -18,7 +18,6 @@ from .sheet import Field, Sheet
 from .tokens import token
 
 _ABSENT_SHARE = 0.08
-_RANKS = ("dearest", "cheapest")
 
 
 # Section of questions.txt, slots, answer, metric.
@@ -45,16 +44,17 @@ def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0, turn
         name = rng.choice(page.missing)
         return about(page.picture, phrase(rng, "field", split, name=name), absent(name), "honesty")
     asks = [*page.asks, *(("field", {"name": field.name}, field.value, "anls") for field in page.fields)]
-    chosen = rng.sample(asks, min(len(asks), max(1, turns)))
-    chosen.sort(key=lambda ask: ask[0] not in _RANKS)  # which could be told from prices that were heard
-    first, *more = (_asked(rng, kind, ask, split) for ask in chosen)
+    first, *more = (_asked(rng, kind, ask, split) for ask in rng.sample(asks, min(len(asks), max(1, turns))))
     return talk(Image(page.picture), first, more, turns)
 
 
 def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
     section, slots, answer, metric = ask
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
-    return Asked(phrase(rng, section, split, **slots), answer, skill, metric, again=section == "row of")
+    question = phrase(rng, section, split, **slots)
+    topic = " ".join((section, *slots.values())) if metric == "exact" or section == "row of" else ""
+    # What is dearest could be told from prices that were heard.
+    return Asked(question, answer, skill, metric, topic, late=int(section == "price of"))
 
 
 # --- receipts ----------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     asks.append(("items", {}, str(count), "exact"))
     if count > 1 and len(set(prices)) == count:
         ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
-        ranks: list[Ask] = [(rank, {}, ranked[end], "anls") for rank, end in zip(_RANKS, (-1, 0), strict=True)]
+        ranks: list[Ask] = [("dearest", {}, ranked[-1], "anls"), ("cheapest", {}, ranked[0], "anls")]
         asks += ranks * (3 if split == "train" else 1)  # they ask for all prices, so they are practised more
     priced = {"subtotal", "tax", "total"}
     foot = [Field(f.name, currency + f.value if f.name in priced else f.value) for f in foot]

@@ -77,20 +77,25 @@ def about(picture: Pillow.Image, question: str, answer: Said, skill: str, metric
 
 
 class Asked(NamedTuple):
-    """A question, its answer, what it examines and how it is judged. again: the answer may have been heard before."""
+    """A question, its answer, what it examines and how it is judged.
+
+    topic: what it asks about in whatever words, if the same answer may come again about something else. late: the more
+    it tells that others could be answered from without a look, the later it comes.
+    """
 
     question: Said
     answer: Said
     skill: str
     metric: Metric = "exact"
-    again: bool = False
+    topic: str = ""
+    late: int = 0
 
 
 def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) -> Sample:
-    """Up to `turns` questions about the same picture or video; the first is judged.
+    """Up to `turns` questions about the same picture or video; `first` is judged, wherever it comes.
 
-    The others are taken from `more` but for those whose answer was heard before: they would only be repeated. Of a
-    digit or yes and no each may come again, or the last of several could be told without a look.
+    The others are taken from `more` but for those that were answered before: they would only be repeated. Where there
+    are few answers each may come again about another topic, or the last of several could be told without a look.
     """
     heard = {_heard(first): first}
     for asked in more:
@@ -98,16 +103,15 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
             break
         heard.setdefault(_heard(asked), asked)
     messages: list[Message] = []
-    for question, answer, *_ in heard.values():
+    ordered = sorted(heard.values(), key=lambda asked: asked.late)
+    for question, answer, *_ in ordered:
         opening = () if messages else (shown,)
         messages += [Message("user", (*opening, *_parts(question))), Message("assistant", _parts(answer))]
-    return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1)
+    return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1 + 2 * ordered.index(first))
 
 
 def _heard(asked: Asked) -> tuple[str, Said]:
-    answer = asked.answer
-    few = isinstance(answer, str) and (answer in ("yes", "no") or (len(answer) == 1 and answer.isdigit()))
-    return asked.skill, asked.question if few or asked.again else answer
+    return asked.skill, asked.topic or asked.answer
 
 
 def _parts(said: Said) -> tuple[Part, ...]:

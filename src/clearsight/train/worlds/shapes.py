@@ -44,16 +44,16 @@ def draw_shapes(rng: random.Random, *, split: Split, level: float = 1.0, turns: 
 
     turns: up to so many questions about the scene.
     """
-    scene, question, answer, skill = pose(rng, split=split, level=level)
-    picture, first = photograph(rng, scene), Asked(question, answer, skill)
+    scene, first = pose(rng, split=split, level=level)
+    picture = photograph(rng, scene)
     more: Iterable[Asked] = (further(rng, scene, split) for _ in range(3 * turns))
-    if skill == "count":  # by shape and by colour it takes the most practice
+    if first.skill == "count":  # by shape and by colour it takes the most practice
         more = itertools.chain(itertools.islice(_counts(rng, scene, split), rng.randrange(turns)), more)
     return talk(Image(picture), first, more, turns)
 
 
-def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, str, str, str]:
-    """The scene of a sample before it is painted, with its question, answer and skill."""
+def pose(rng: random.Random, *, split: Split, level: float = 1.0) -> tuple[Scene, Asked]:
+    """The scene of a sample before it is painted, with what is asked."""
     task = rng.choices(list(_TASKS), list(_TASKS.values()))[0]
     return task(rng, split, level)
 
@@ -94,7 +94,7 @@ def _counted(rng: random.Random, scene: Scene, split: Split, shape: str | None, 
     form = "count both" if shape and colour else "count shape" if shape else "count colour" if colour else "count"
     number = sum(shape in (None, seen.name) and colour in (None, seen.colour) for seen in scene.shapes)
     slots = {"shape": shape or "", "colour": colour or "", "shapes": plural(shape or "")}
-    return Asked(ask(rng, form, split, **slots), str(number), "count")
+    return Asked(ask(rng, form, split, **slots), str(number), "count", topic=f"{colour} {shape}")
 
 
 def _further_exists(rng: random.Random, scene: Scene, split: Split) -> Asked:
@@ -104,9 +104,14 @@ def _further_exists(rng: random.Random, scene: Scene, split: Split) -> Asked:
         (form == "exists colour" or s.name == shape) and (form == "exists shape" or s.colour == colour)
         for s in scene.shapes
     )
+    return _existing(rng, form, split, (shape, colour), found)
+
+
+def _existing(rng: random.Random, form: str, split: Split, kind: Kind, found: bool) -> Asked:
+    shape, colour = kind
     noun = {"exists": f"{colour} {shape}", "exists shape": shape, "exists colour": colour}[form]
     question = ask(rng, form, split, colour=colour, shape=shape, a=article(noun))
-    return Asked(question, "yes" if found else "no", "exists")
+    return Asked(question, "yes" if found else "no", "exists", topic=noun)
 
 
 _ATTRIBUTES = {"shape": "name", "colour": "colour"}
@@ -134,27 +139,28 @@ def _further_where(rng: random.Random, scene: Scene, split: Split) -> Asked | No
         return None
     shape, sides = rng.choice(placed)
     side = rng.choice(sides)
-    form = "where" if len(sides) == 1 else "left or right" if side in SIDES[:2] else "top or bottom"
-    return Asked(ask(rng, form, split, colour=shape.colour, shape=shape.name), side, "where")
+    return _placed(rng, split, (shape.name, shape.colour), side, free=len(sides) == 1)
+
+
+def _placed(rng: random.Random, split: Split, kind: Kind, side: str, *, free: bool) -> Asked:
+    """On which side one of a kind is; free: without naming two to choose from."""
+    shape, colour = kind
+    form = "where" if free else "left or right" if side in SIDES[:2] else "top or bottom"
+    return Asked(ask(rng, form, split, colour=colour, shape=shape), side, "where", topic=f"{colour} {shape}")
 
 
 def _further_list(rng: random.Random, scene: Scene, split: Split) -> Asked | None:
-    listed = _listed(scene)
-    return Asked(ask(rng, "list", split), listed, "list") if listed else None
-
-
-def _listed(scene: Scene) -> str | None:
-    """The shapes from left to right, if there are any and their order can be told."""
     ordered = sorted(scene.shapes, key=lambda shape: shape.x)
     if not ordered or any(b.x - a.x < _APART for a, b in itertools.pairwise(ordered)):
         return None
-    return ", ".join(f"{shape.colour} {shape.name}" for shape in ordered)
+    listed = ", ".join(f"{shape.colour} {shape.name}" for shape in ordered)
+    return Asked(ask(rng, "list", split), listed, "list", late=1)
 
 
 # --- the tasks: each chooses its answer first, so that in a test all answers are equally likely --------------
 
 
-def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     most = 1 + round((_MOST - 1) * level)
     # Training counts many more often than few, and chosen ones more often than all, which are learned long before.
     number = rng.randint(most // 2 + 1 if split == "train" and rng.random() < 0.5 else 0, most)
@@ -162,7 +168,8 @@ def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, 
     palette = colours_on(paper)
     if rng.random() < (0.2 if split == "train" else 0.4):
         kinds = _crowd(rng, palette, number)
-        return _scene(rng, paper, kinds), ask(rng, "count", split), str(number), "count"
+        scene = _scene(rng, paper, kinds)
+        return scene, _counted(rng, scene, split, None, None)
     shape, colour = rng.choice(SHAPES), rng.choice(palette)
     # By colour is learned last of all.
     form = rng.choice(
@@ -179,33 +186,33 @@ def _count(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, 
     others = rng.randint(0 if number else 1, max(1, round(_MOST_DISTRACTORS * level)))
     near = [(shape, colour)] * (form == "count both")
     kinds = wanted + _distractors(rng, palette, others, counts, near)
-    question = ask(rng, form, split, colour=colour, shape=shape, shapes=plural(shape))
-    return _scene(rng, paper, kinds), question, str(number), "count"
+    scene = _scene(rng, paper, kinds)
+    return scene, _counted(rng, scene, split, shape if by_shape else None, colour if by_colour else None)
 
 
-def _colour(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _colour(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     paper = pick_paper(rng, colour)
     others = rng.randint(0, round(_MOST_DISTRACTORS * level))
     kinds = [(shape, colour), *_distractors(rng, colours_on(paper), others, lambda kind: kind[0] == shape)]
-    return _scene(rng, paper, kinds), ask(rng, "colour", split, shape=shape), colour, "colour"
+    return _scene(rng, paper, kinds), Asked(ask(rng, "colour", split, shape=shape), colour, "colour")
 
 
-def _shape(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _shape(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     paper = pick_paper(rng, colour)
     others = rng.randint(0, round(_MOST_DISTRACTORS * level))
     kinds = [(shape, colour), *_distractors(rng, colours_on(paper), others, lambda kind: kind[1] == colour)]
-    return _scene(rng, paper, kinds), ask(rng, "shape", split, colour=colour), shape, "shape"
+    return _scene(rng, paper, kinds), Asked(ask(rng, "shape", split, colour=colour), shape, "shape")
 
 
-def _describe(rng: random.Random, split: Split, _level: float) -> tuple[Scene, str, str, str]:
+def _describe(rng: random.Random, split: Split, _level: float) -> tuple[Scene, Asked]:
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     scene = _scene(rng, pick_paper(rng, colour), [(shape, colour)])
-    return scene, ask(rng, "describe", split), with_article(f"{colour} {shape}"), "describe"
+    return scene, Asked(ask(rng, "describe", split), with_article(f"{colour} {shape}"), "describe")
 
 
-def _where(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _where(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     side = rng.choice(SIDES)
     free = rng.random() < 0.4
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
@@ -216,11 +223,10 @@ def _where(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, 
         scene = _scene(rng, paper, kinds)
         if side in sides_of(scene.shapes[0], scene) and (not free or len(sides_of(scene.shapes[0], scene)) == 1):
             break
-    form = "where" if free else "left or right" if side in SIDES[:2] else "top or bottom"
-    return scene, ask(rng, form, split, colour=colour, shape=shape), side, "where"
+    return scene, _placed(rng, split, (shape, colour), side, free=free)
 
 
-def _exists(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _exists(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     yes = rng.random() < 0.5
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     paper = pick_paper(rng, colour)
@@ -237,28 +243,27 @@ def _exists(rng: random.Random, split: Split, level: float) -> tuple[Scene, str,
         colour if form != "exists shape" else rng.choice(palette),
     )
     kinds = [seen] * yes + _distractors(rng, palette, number - yes, asked, near)
-    noun = {"exists": f"{colour} {shape}", "exists shape": shape, "exists colour": colour}[form]
-    question = ask(rng, form, split, colour=colour, shape=shape, a=article(noun))
-    return _scene(rng, paper, kinds), question, "yes" if yes else "no", "exists"
+    question = _existing(rng, form, split, (shape, colour), yes)
+    return _scene(rng, paper, kinds), question
 
 
-def _no_text(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _no_text(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     paper = pick_paper(rng)
     kinds = _crowd(rng, colours_on(paper), rng.randint(0, 1 + round((_MOST - 1) * level)))
-    return _scene(rng, paper, kinds), ask(rng, "read", split), NO_TEXT, "honesty"
+    return _scene(rng, paper, kinds), Asked(ask(rng, "read", split), NO_TEXT, "honesty")
 
 
-def _list(rng: random.Random, split: Split, level: float) -> tuple[Scene, str, str, str]:
+def _list(rng: random.Random, split: Split, level: float) -> tuple[Scene, Asked]:
     most = 1 + round((_MOST_LISTED - 1) * level)
     number = rng.randint(1, most)
     while True:
         paper = pick_paper(rng)
         scene = _scene(rng, paper, _crowd(rng, colours_on(paper), number))
-        if listed := _listed(scene):
-            return scene, ask(rng, "list", split), listed, "list"
+        if asked := _further_list(rng, scene, split):
+            return scene, asked
 
 
-_Task = Callable[[random.Random, Split, float], tuple[Scene, str, str, str]]
+_Task = Callable[[random.Random, Split, float], tuple[Scene, Asked]]
 _TASKS: dict[_Task, int] = {
     _count: 34, _colour: 8, _shape: 8, _describe: 8, _where: 18, _exists: 16, _no_text: 4, _list: 20,
 }  # fmt: skip

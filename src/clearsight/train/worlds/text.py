@@ -83,9 +83,9 @@ def draw_page(rng: random.Random, *, split: Split, level: float = 1.0, turns: in
     picture = _page(rng, lines, font, size, framed=rng.random() < 0.2)
     whole = Asked(ask(rng, "read", split), "\n".join(lines), "page")
     single = [_line_asked(rng, split, lines, index) for index in rng.sample(range(len(lines)), min(len(lines), turns))]
-    if len(lines) > 1 and rng.random() < 0.4:
-        return talk(ImagePart(picture), single[0], [whole, *single[1:]], turns)
-    return talk(ImagePart(picture), whole, single, turns)
+    # Either all or one by one: what was read once could be copied.
+    first, *more = single if len(lines) > 1 and rng.random() < 0.4 else [whole]
+    return talk(ImagePart(picture), first, more, turns)
 
 
 def _line_asked(rng: random.Random, split: Split, lines: list[str], index: int) -> Asked:
