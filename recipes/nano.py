@@ -487,7 +487,7 @@ def stages() -> list[Stage]:
             "calls": 0.11, "clips": 0.05, "live": 0.01,
         },
         place=0.3,
-        steps=1300,
+        steps=800,
         lr=1.8e-3,
         decay=0.0,
         seed=33,
@@ -496,13 +496,14 @@ def stages() -> list[Stage]:
         edges,
         "even",
         weights={
-            "word": 0.04, "line": 0.26, "page": 0.07, "documents": 0.2, "shapes": 0.18, "boxes": 0.07,
-            "calls": 0.12, "clips": 0.05, "live": 0.01,
+            "word": 0.04, "line": 0.22, "page": 0.05, "documents": 0.2, "shapes": 0.18, "boxes": 0.13,
+            "calls": 0.11, "clips": 0.06, "live": 0.01,
         },
-        place=0.15,
-        steps=1100,
-        lr=1.5e-3,
-        decay=1.0,
+        place=0.2,
+        steps=1600,
+        lr=1.8e-3,
+        warmup=20,
+        decay=0.8,
         seed=34,
     )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
@@ -556,6 +557,25 @@ MEANS = {"wide": ("whole", 0.5), "watch": ("settle", 0.4)}
 RETURNS = {"recall": "clear"}
 
 
+# Before such a stage every token that nothing has taught yet, and that is like all others of that kind, becomes one of
+# its own: the signs of boxes, which had been learned and were lost with the return, could neither be written nor told
+# apart. What the adapters beside nano read stays as they know it.
+APART = ("even",)
+_KEPT = "';<[\\]^_`{|~", (" than", " another", " changed", " its", " tap")
+
+
+def tell_apart(model: Qwen2VL, processor: Processor, seed: int = 0) -> None:
+    """Give each embedding that is hardly another than a tenth of all a direction of its own, at the size of others."""
+    kept = [i for text in (*_KEPT[0], *_KEPT[1]) for i in processor.tokenizer.encode(text)]
+    rows_VD = model.model.embed_tokens.weight
+    with torch.no_grad():
+        unit_VD = rows_VD / rows_VD.norm(dim=1, keepdim=True)
+        alike = (unit_VD @ unit_VD.T > 0.99).sum(1) > len(rows_VD) / 10
+        alike[kept] = False
+        fresh_VD = torch.randn(rows_VD.shape, generator=torch.Generator().manual_seed(seed)) / rows_VD.shape[1] ** 0.5
+        rows_VD[alike] = 0.3 * rows_VD[alike] + 3.5 * fresh_VD[alike]
+
+
 def mean_with(model: Qwen2VL, checkpoint: Path, share: float, linear: bool = True) -> None:
     """Take `share` of every weight that a stage's checkpoint holds from there. Raises ValueError without one.
 
@@ -593,6 +613,8 @@ def main() -> None:
             if arguments.only in (None, stage.name):
                 if stage.name in RETURNS and arguments.only is None:
                     mean_with(model, arguments.out / f"{RETURNS[stage.name]}.pt", 1.0, linear=False)
+                if stage.name in APART:
+                    tell_apart(model, processor)
                 run_stage(model, processor, stage, arguments.out, evaluation=evaluation(stage, processor))
                 if stage.name in MEANS and arguments.only is None:
                     earlier, share = MEANS[stage.name]

@@ -227,6 +227,33 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
         recipe_of_nano.mean_with(new, tmp_path / "none.pt", 1.0)
 
 
+def test_embeddings_that_are_alike_become_ones_of_their_own_but_for_those_kept(processor, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import nano as recipe_of_nano
+
+    assert set(recipe_of_nano.APART) <= {one.name for one in recipe_of_nano.stages()}
+    model, again = random_model(CONFIG, seed=1), random_model(CONFIG, seed=1)
+    for each in (model, again):
+        rows = each.model.embed_tokens.weight
+        with torch.no_grad():
+            rows[:400] = 12 * rows.shape[1] ** -0.5 + 0.01 * rows[:400]
+    before = rows.detach().clone()
+    for each in (model, again):
+        recipe_of_nano.tell_apart(each, processor)
+    after = model.model.embed_tokens.weight.detach()
+    assert after.equal(rows)
+    kept = [processor.tokenizer.encode(sign)[0] for sign in "{_~"]
+    assert max(kept) < 400
+    changed = (after != before).any(1)
+    assert changed[:400].sum() > 350
+    assert not changed[400:].any()
+    assert not changed[kept].any()
+    unit = torch.nn.functional.normalize(after[changed])
+    assert (unit @ unit.T - torch.eye(len(unit))).max() < 0.95
+    recipe_of_nano.tell_apart(model, processor)
+    assert after.equal(rows)  # whose rows nothing resembles now
+
+
 def test_the_schedule_rises_stays_and_falls():
     shape = stage(steps=100, lr=1.0, warmup=10, decay=0.5)
     rates = [learning_rate(step, shape) for step in range(100)]
