@@ -506,6 +506,20 @@ def stages() -> list[Stage]:
         decay=0.8,
         seed=34,
     )  # fmt: skip
+    close = after(
+        even,
+        "close",
+        weights={
+            "word": 0.04, "line": 0.25, "page": 0.05, "documents": 0.2, "shapes": 0.2, "boxes": 0.1,
+            "calls": 0.11, "clips": 0.04, "live": 0.01,
+        },
+        place=0.15,
+        steps=480,
+        lr=1.2e-3,
+        warmup=10,
+        decay=1.0,
+        seed=35,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -537,6 +551,7 @@ def stages() -> list[Stage]:
         bright,
         edges,
         even,
+        close,
     ]
 
 

@@ -18,6 +18,7 @@ from .sheet import Field, Sheet
 from .tokens import token
 
 _ABSENT_SHARE = 0.08
+_SHORT_SHARE = 0.4  # of training: to find one of two rows is learned before one of five
 
 
 # Section of questions.txt, slots, answer, metric.
@@ -38,6 +39,8 @@ def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0, turn
 
     turns: up to so many questions about it.
     """
+    if split == "train" and rng.random() < _SHORT_SHARE:
+        level *= rng.random()
     kind = rng.choice(list(_KINDS))
     page = _KINDS[kind](rng, split, level)
     if page.missing and rng.random() < _ABSENT_SHARE:
