@@ -492,6 +492,7 @@ def stages() -> list[Stage]:
         decay=0.0,
         seed=33,
     )  # fmt: skip
+    # Once the signs of boxes can be told apart.
     even = after(
         edges,
         "even",
@@ -563,9 +564,13 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
     return lambda model: sight_accuracy(model, processor, worlds, count=40)
 
 
-# After such a stage the weights become a mean of its own and of an earlier stage's, of which they take this share: what
-# the stages between had cost comes back, and most of what they brought stays (docs/log.md).
-MEANS = {"wide": ("whole", 0.5), "watch": ("settle", 0.4)}
+# After such a stage the weights become a mean of its own and of an earlier stage's, then of the next one's, with these
+# shares: what the stages between had cost comes back, and most of what they brought stays (docs/log.md).
+MEANS = {
+    "wide": [("whole", 0.5)],
+    "watch": [("settle", 0.4)],
+    "close": [("counts", 0.35), ("even", 0.33)],
+}
 
 
 # Before such a stage all but the weights of linear layers becomes what it was after an earlier one.
@@ -632,8 +637,8 @@ def main() -> None:
                     tell_apart(model, processor)
                 run_stage(model, processor, stage, arguments.out, evaluation=evaluation(stage, processor))
                 if stage.name in MEANS and arguments.only is None:
-                    earlier, share = MEANS[stage.name]
-                    mean_with(model, arguments.out / f"{earlier}.pt", share)
+                    for earlier, share in MEANS[stage.name]:
+                        mean_with(model, arguments.out / f"{earlier}.pt", share)
         if int(os.environ.get("RANK", "0")) == 0:
             save_model(model, arguments.out / "model", dtype=torch.bfloat16)
 

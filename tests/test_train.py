@@ -210,8 +210,9 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
 
     names = [one.name for one in recipe_of_nano.stages()]
     assert len(set(names)) == len(names)
-    earlier = {name: before for name, (before, _) in recipe_of_nano.MEANS.items()} | recipe_of_nano.RETURNS
-    assert all(names.index(before) < names.index(name) for name, before in earlier.items())
+    earlier = [(name, before) for name, means in recipe_of_nano.MEANS.items() for before, _ in means]
+    earlier += recipe_of_nano.RETURNS.items()
+    assert all(names.index(before) < names.index(name) for name, before in earlier)
     old, new = random_model(CONFIG, seed=1), random_model(CONFIG, seed=2)
     linear = {f"{name}.weight" for name, module in new.named_modules() if isinstance(module, torch.nn.Linear)}
     kept = {name: value.detach().clone() for name, value in new.named_parameters() if name in linear}

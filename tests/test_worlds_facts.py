@@ -67,6 +67,22 @@ def test_the_box_of_a_find_sample_has_its_colour_in_the_middle():
     assert checked > 50
 
 
+def test_training_has_few_things_more_often_than_a_test():
+    """One shape or two in a scene of boxes, two rows of a table; and every number that a test may have."""
+    scenes, tables = {}, {}
+    for split in ("train", "test"):
+        marks = [marks_of(draw("boxes", seed, split).picture) for seed in range(300)]
+        scenes[split] = Counter(len(found) for found in marks if len(found[0].what) > 1)
+        drawn = (draw("documents", seed, split, turns=9).messages for seed in range(500))
+        answers = [asked for messages in drawn for asked in zip(messages[::2], messages[1::2], strict=True)]
+        counted = [reply.parts[0].text for user, reply in answers if "rows" in user.parts[-1].text]
+        tables[split] = Counter(counted)
+    for found, few, least, most in ((scenes, (1, 2), 0.55, 0.4), (tables, ("2",), 0.33, 0.3)):
+        assert set(found["test"]) <= set(found["train"])
+        share = {split: sum(numbers[number] for number in few) / numbers.total() for split, numbers in found.items()}
+        assert share["train"] > least > most > share["test"], share
+
+
 def covered(box, picture):
     """The marks whose middles lie in `box`, by where they are."""
     sides = [1000 / picture.width, 1000 / picture.height]
