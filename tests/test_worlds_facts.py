@@ -24,6 +24,7 @@ from clearsight.train.worlds.marks import TICK_BOX, marks_of
 from clearsight.train.worlds.questions import questions
 from clearsight.train.worlds.scene import COLOURS, paint
 from clearsight.train.worlds.sums import arithmetic
+from clearsight.train.worlds.wording import WORDINGS
 
 seeds = st.integers(0, 2**60)
 
@@ -324,3 +325,9 @@ def test_calls_fit_the_tools_offered_and_answers_use_the_result(split, turns):
                 said = answer.parts[0].text
                 told = [str(value) for value in result.values() if not isinstance(value, bool) and value != 0]
                 assert all(value in said for value in told if value != "late"), (result, said)
+
+
+def test_no_question_of_a_scene_asks_for_a_side_here_and_for_a_box_there():
+    for split in ("train", "test"):
+        forms = {ws.replace("{colour} {shape}", "{name}").lower() for ws in getattr(WORDINGS["where"], split)}
+        assert not forms & set(getattr(questions()["box"], split))

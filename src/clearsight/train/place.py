@@ -4,8 +4,8 @@ what it shows reaches, and what the line of text begins with that it shows a par
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
 token stands, it has the place at hand where it attends to what is there; and a box is four places. In a video it is
-told when, too. Who asks for the name of a row by what else stands in it can only find it where the name is known
-already: what follows from a token is all that those after it can know. The heads that tell are thrown away afterwards.
+told when, too. A row's name is read before its other cells and cannot know of them, so these are told how the name
+begins, for whoever asks for it by one of them. The heads that tell are thrown away afterwards.
 """
 
 from __future__ import annotations
