@@ -7,6 +7,7 @@ that do not fit in every process there is sharded.py, with the same methods.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ def process_group() -> Iterator[None]:
     try:
         yield
     finally:
+        # Sharded models hold the group in cycles, and a thread of it that lets go of a tensor only while the
+        # interpreter ends aborts the process.
+        gc.collect()
         dist.destroy_process_group()
 
 
