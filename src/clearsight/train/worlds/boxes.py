@@ -26,15 +26,16 @@ _FEW_SHARE = 0.5  # of training: where the only thing is is learned before which
 Kind = tuple[str, str]  # shape, colour
 
 
-class Boxed(NamedTuple):
-    """A scene's shapes with their boxes."""
+class Painted(NamedTuple):
+    """A scene and its unworn picture, on which boxes are measured."""
 
-    shapes: tuple[Shape, ...]
-    boxes: list[Box]
+    scene: Scene
+    picture: Pillow.Image
 
-    def of(self, kind: Kind) -> list[Box]:
+    def boxes(self, kind: Kind) -> list[Box]:
         """The boxes of all shapes of a kind."""
-        return [box for shape, box in zip(self.shapes, self.boxes, strict=True) if (shape.name, shape.colour) == kind]
+        shapes = (shape for shape in self.scene.shapes if (shape.name, shape.colour) == kind)
+        return [thousandths(shape_box(self.picture, self.scene, shape), self.picture.size) for shape in shapes]
 
 
 def draw_boxes(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
@@ -48,12 +49,11 @@ def draw_boxes(rng: random.Random, *, split: Split, level: float = 1.0, turns: i
     if task == "find word":
         picture, asked = _words(rng, split, level)
     else:
-        alike = {"find none": 0, "find all": rng.randint(2, 1 + max(1, round((_MOST_ALIKE - 1) * level)))}.get(task, 1)
-        scene, kind = _scene(rng, level, alike)
-        painted = paint(rng, scene)
-        sizes = [thousandths(shape_box(painted, scene, shape), painted.size) for shape in scene.shapes]
-        picture, boxed = worn(rng, scene, painted), Boxed(scene.shapes, sizes)
-        asked = _asked(rng, split, scene, boxed, None if task == "name inside" else kind)
+        several = rng.randint(2, 1 + max(1, round((_MOST_ALIKE - 1) * level)))
+        scene, kind = _scene(rng, level, {"find none": 0, "find all": several}.get(task, 1))
+        painted = Painted(scene, paint(rng, scene))
+        picture = worn(rng, scene, painted.picture.copy())
+        asked = _asked(rng, split, painted, None if task == "name inside" else kind)
     return talk(Image(picture), next(asked), asked, turns)
 
 
@@ -91,26 +91,26 @@ def _scene(rng: random.Random, level: float, alike: int) -> tuple[Scene, Kind]:
     return Scene(*size, paper, place(rng, size, kinds, largest=0.3)), (shape, colour)
 
 
-def _asked(rng: random.Random, split: Split, scene: Scene, boxed: Boxed, first: Kind | None) -> Iterator[Asked]:
+def _asked(rng: random.Random, split: Split, painted: Painted, first: Kind | None) -> Iterator[Asked]:
     """Where those of the kind `first` are, or what is in a box if it is None; then about the rest in any order.
 
     Each is asked about once, or the second answer could be copied from the first.
     """
-    kinds = list(dict.fromkeys((shape.name, shape.colour) for shape in boxed.shapes))
+    kinds = list(dict.fromkeys((shape.name, shape.colour) for shape in painted.scene.shapes))
     if first is None:
         first = rng.choice(kinds)
-        yield _inside(rng, split, boxed, first)
+        yield _inside(rng, split, painted, first)
     else:
-        yield _found(rng, split, boxed, first)
-    other = rng.choice(SHAPES), rng.choice(colours_on(scene.paper))  # which hardly ever is there
+        yield _found(rng, split, painted, first)
+    other = rng.choice(SHAPES), rng.choice(colours_on(painted.scene.paper))  # which hardly ever is there
     rest = [kind for kind in dict.fromkeys((*kinds, other)) if kind != first]
     for kind in rng.sample(rest, len(rest)):
         inside = kind in kinds and rng.random() < _INSIDE_SHARE
-        yield _inside(rng, split, boxed, kind) if inside else _found(rng, split, boxed, kind)
+        yield _inside(rng, split, painted, kind) if inside else _found(rng, split, painted, kind)
 
 
-def _found(rng: random.Random, split: Split, boxed: Boxed, kind: Kind) -> Asked:
-    (shape, colour), boxes = kind, boxed.of(kind)
+def _found(rng: random.Random, split: Split, painted: Painted, kind: Kind) -> Asked:
+    (shape, colour), boxes = kind, painted.boxes(kind)
     name, names = f"{colour} {shape}", f"{colour} {plural(shape)}"
     if not boxes:
         return Asked(phrase(rng, "box", split, name=name), absent(name), "honesty")
@@ -120,8 +120,8 @@ def _found(rng: random.Random, split: Split, boxed: Boxed, kind: Kind) -> Asked:
     return Asked(phrase(rng, "boxes", split, names=names), parts, "several boxes", "iou")
 
 
-def _inside(rng: random.Random, split: Split, boxed: Boxed, kind: Kind) -> Asked:
-    question = Text(phrase(rng, "in box", split) + " "), rng.choice(boxed.of(kind)), Text("?")
+def _inside(rng: random.Random, split: Split, painted: Painted, kind: Kind) -> Asked:
+    question = Text(phrase(rng, "in box", split) + " "), rng.choice(painted.boxes(kind)), Text("?")
     return Asked(question, with_article(f"{kind[1]} {kind[0]}"), "what is in a box")
 
 
