@@ -521,6 +521,22 @@ def stages() -> list[Stage]:
         decay=1.0,
         seed=35,
     )  # fmt: skip
+    # Boxes at last: many small scenes with the tower left as it is.
+    corners = after(
+        close,
+        "corners",
+        weights={
+            "word": 0.02, "line": 0.1, "page": 0.01, "documents": 0.13, "shapes": 0.18, "boxes": 0.33,
+            "screens": 0.14, "calls": 0.04, "clips": 0.05,
+        },
+        rates=Rates(vision=0),
+        place=0.3,
+        steps=1300,
+        lr=2e-3,
+        warmup=20,
+        decay=0.0,
+        seed=36,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -553,6 +569,7 @@ def stages() -> list[Stage]:
         edges,
         even,
         close,
+        corners,
     ]
 
 

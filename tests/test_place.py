@@ -12,6 +12,7 @@ import torch
 from conftest import TINY as CONFIG
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from clearsight.messages import Box
 from clearsight.model.weights import random_model
@@ -27,6 +28,7 @@ from clearsight.train.place import (
     beginnings,
     reaches,
     remove_place,
+    sizes,
     targets,
     with_reach,
 )
@@ -62,6 +64,33 @@ def test_the_place_is_counted_from_the_first_corner_of_its_own_picture_or_video(
     assert targets(packed.inputs).T.tolist() == [[min(MOST - 1, at) for at in place] for place in wanted]
     assert max(slot for slot, *_ in wanted) > 0
     assert max(map(max, wanted)) > 5
+
+
+def test_a_picture_ends_in_its_last_row_and_column(processor):
+    """So size is the place of its last token; in a video, of the last slot's."""
+    inputs = pack(examples(processor)).inputs
+    lengths = torch.tensor([grid.tokens() for grid in inputs.vision.grids])
+    assert sizes(inputs).equal(targets(inputs)[1:, lengths.cumsum(0) - 1])
+
+
+def test_size_is_told_where_a_picture_is_closed(processor):
+    """By the token after it, which can attend to all of it: nothing else moves that head."""
+    example = examples(processor)[0]
+    closing = example.inputs.vision_starts[0] + example.inputs.vision.grids[0].tokens()
+    assert example.inputs.ids[closing] == CONFIG.tokens.vision_end
+    model = random_model(CONFIG)
+    add_place(model)
+    torch.nn.init.normal_(model.model.size.weight, std=0.1)
+    kept = []
+    model.model.layers[-1].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
+    losses_of(model, example)[2].backward()
+    (hidden_TD,) = kept
+    seen_D = F.rms_norm(hidden_TD[closing], hidden_TD.shape[-1:])
+    told = F.linear(seen_D, model.model.size.weight).view(2, MOST)
+    wanted = F.one_hot(sizes(example.inputs)[:, 0], MOST)
+    tokens = example.inputs.vision.grids[0].tokens()
+    moved = ((told.softmax(-1) - wanted) / 2 * tokens).flatten()[:, None] * seen_D
+    torch.testing.assert_close(model.model.size.weight.grad, moved, rtol=1e-3, atol=1e-4)
 
 
 @given(
@@ -140,8 +169,8 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
 
 
 def test_a_head_that_says_nothing_costs_the_logarithms(processor):
-    """Slot, row and column of every visual token, on average one edge of those that hold something, and a line's
-    beginning of those that hold characters."""
+    """Slot, row and column of every visual token, as much as one of them for a picture's size, on average one edge of
+    tokens that hold something, and a line's beginning of those that hold characters."""
     packed = pack(examples(processor))
     model = random_model(CONFIG)
     add_place(model)
@@ -150,7 +179,7 @@ def test_a_head_that_says_nothing_costs_the_logarithms(processor):
     tokens, (*edges, lines) = packed.learned()[2], (packed.reach != UNKNOWN).sum(0)
     (held,) = {int(number) for number in edges}
     assert len(packed.reach) == tokens > held > lines > 3
-    torch.testing.assert_close(unknown, 3 * tokens * math.log(MOST))
+    torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST))
     torch.testing.assert_close(known, unknown + held * math.log(STEPS) + lines * math.log(len(NAMES)))
 
 
@@ -186,15 +215,17 @@ def test_a_stage_weighs_the_mean_over_visual_tokens_and_keeps_no_head(processor,
 
 
 def test_places_are_soon_known(processor, tmp_path):
-    """After a few steps pictures never seen cost much less than by how often each slot, row and column occurs."""
+    """After a few steps pictures never seen cost much less than by how often each slot, row, column and size occurs."""
     mix = Mix(weights={"shapes": 1.0}, form="chat", place=10.0)
     stage = replace(STAGE, mix=mix, steps=150, batch_size=8, lr=6e-3, warmup=10, balance=0.0)
     run_stage(random_model(CONFIG).train(), processor, stage, tmp_path, workers=0)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    by_frequency = 0.0
-    for axis in targets(BatchStream(processor, mix, 100, seed=9)[0].inputs):
-        shares = axis.bincount(minlength=MOST).float() / len(axis)
-        by_frequency += torch.special.entr(shares).sum().item()
+    inputs = BatchStream(processor, mix, 100, seed=9)[0].inputs
+    costs = [
+        [torch.special.entr(axis.bincount().float() / len(axis)).sum().item() for axis in axes]
+        for axes in (targets(inputs), sizes(inputs))
+    ]
+    by_frequency = sum(costs[0]) + sum(costs[1]) / 2
     assert sum(losses[-5:]) / 5 < 0.75 * mix.place * by_frequency  # the words' loss is in it too
 
 

@@ -33,7 +33,7 @@ class Mix:
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
     words and weighs so much of what an answer does. place: so much weighs when and where each visual token is, how
-    far what it shows reaches and what its line begins with.
+    far what it shows reaches, what its line begins with, and how large its picture is.
     """
 
     weights: dict[str, float]

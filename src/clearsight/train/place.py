@@ -1,11 +1,12 @@
 """Knowing where: the language half learns where in its picture or video every visual token stands, how far from there
-what it shows reaches, and what the line of text begins with that it shows a part of.
+what it shows reaches, what the line of text begins with that it shows a part of, and, at a picture's end, its size.
 
 The tower's rotary positions are relative (facts, 5.3), and the language half's turn a row by hundredths of a radian and
 a column by less (facts, 6.4), so a small model finds places out of the order of tokens, if at all. Told where each
 token stands, it has the place at hand where it attends to what is there; and a box is four places. In a video it is
-told when, too. A row's name is read before its other cells and cannot know of them, so these are told how the name
-begins, for whoever asks for it by one of them. The heads that tell are thrown away afterwards.
+told when, too. How many rows and columns there are, which a box's numbers are shares of, is known once the picture is
+over, so the token that closes it is told. A row's name is read before its other cells and cannot know of them, so these
+are told how the name begins, for whoever asks for it by one of them. The heads that tell are thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ _PARTS = 8  # of a token's side
 _AXES = 3
 _EDGES = 4
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
-_LINE_LAYERS = 3  # and after which, by the place, what the line begins with
+_LATE_LAYERS = 3  # and after which, by the place, what the line begins with and where the last token stood
 _HEAD = "place"
 _LINE_HEAD = "line"
+_SIZE_HEAD = "size"
 
 
 def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
@@ -54,6 +56,13 @@ def targets(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
     firsts = torch.tensor(inputs.vision_starts).repeat_interleave(lengths)
     offsets = inputs.positions[:, inputs.vision_slots(merge_size)] - inputs.positions[:, firsts]
     return offsets.clamp(max=MOST - 1)
+
+
+def sizes(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
+    """(2, N) int64: rows and columns of merged tokens of each picture or video, MOST at most, from 0 for the first."""
+    assert inputs.vision is not None
+    sides = torch.tensor([(grid.h // merge_size, grid.w // merge_size) for grid in inputs.vision.grids]).T
+    return (sides - 1).clamp(max=MOST - 1)
 
 
 def with_reach(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
@@ -109,8 +118,9 @@ def _held(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> dict[tup
 
 
 def add_place(model: Qwen2VL) -> None:
-    """Give the language half the heads that tell place and edges, and the line; at first they say nothing."""
-    for name, answers in ((_HEAD, _AXES * MOST + _EDGES * STEPS), (_LINE_HEAD, len(NAMES))):
+    """Give the language half the heads that tell place and edges, line and size; at first they say nothing."""
+    heads = {_HEAD: _AXES * MOST + _EDGES * STEPS, _LINE_HEAD: len(NAMES), _SIZE_HEAD: 2 * MOST}
+    for name, answers in heads.items():
         head = nn.Linear(model.config.text.hidden_size, answers, device=model.device)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
@@ -118,15 +128,16 @@ def add_place(model: Qwen2VL) -> None:
 
 
 def remove_place(model: Qwen2VL) -> None:
-    delattr(model.model, _HEAD)
-    delattr(model.model, _LINE_HEAD)
+    for name in (_HEAD, _LINE_HEAD, _SIZE_HEAD):
+        delattr(model.model, name)
 
 
 @contextmanager
 def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = None) -> Iterator[list[Tensor]]:
     """For one forward pass of `inputs`: it adds to the list the cross-entropy of slot, row and column and, where
     `reach` knows them, the mean one of the edges and that of the line's beginning, in float32, summed over all visual
-    tokens; nothing where there are none or the model has no such heads."""
+    tokens, and the mean one of a picture's rows and columns, which weighs as much as all of its tokens do; nothing
+    where there are none or the model has no such heads."""
     found: list[Tensor] = []
     heads = dict(model.model.named_children())
     if _HEAD not in heads or inputs.vision is None:
@@ -134,25 +145,33 @@ def place_losses(model: Qwen2VL, inputs: ModelInputs, reach: Tensor | None = Non
         return
     merge = model.config.vision.merge_size
 
-    def scores(name: str, hidden_TD: Tensor) -> Tensor:
-        seen_MD = hidden_TD[inputs.vision_slots(merge).to(hidden_TD.device)].float()
-        return heads[name](F.rms_norm(seen_MD, seen_MD.shape[-1:])).float()
+    seen = inputs.vision_slots(merge)
+    lengths = torch.tensor([grid.tokens(merge) for grid in inputs.vision.grids])
+    ends = torch.tensor(inputs.vision_starts) + lengths  # the closing tokens, which follow all that is seen
+
+    def scores(name: str, hidden_TD: Tensor, where: Tensor) -> Tensor:
+        chosen_MD = hidden_TD[where.to(hidden_TD.device)].float()
+        return heads[name](F.rms_norm(chosen_MD, chosen_MD.shape[-1:])).float()
 
     def judge_place(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        told = scores(_HEAD, hidden_TD)
+        told = scores(_HEAD, hidden_TD, seen)
         places, edges = told[:, : _AXES * MOST], told[:, _AXES * MOST :]
         wanted = targets(inputs, merge).T.flatten().to(told.device)  # the axes in turn
         found.append(F.cross_entropy(places.reshape(-1, MOST), wanted, reduction="sum"))
         if reach is not None:
             found.append(_known(edges.reshape(-1, STEPS), reach[:, :_EDGES]) / _EDGES)
 
-    def judge_line(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
+    def judge_late(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
         if reach is not None:
-            found.append(_known(scores(_LINE_HEAD, hidden_TD), reach[:, _EDGES]))
+            found.append(_known(scores(_LINE_HEAD, hidden_TD, seen), reach[:, _EDGES]))
+        told = scores(_SIZE_HEAD, hidden_TD, ends).view(-1, MOST)
+        wanted = sizes(inputs, merge).T.flatten().to(told.device)
+        each = F.cross_entropy(told, wanted, reduction="none").view(-1, 2).mean(1)
+        found.append(each @ lengths.to(each))  # a picture's size weighs as all of its tokens
 
     hooks = [
         model.model.layers[:layers][-1].register_forward_hook(judge)
-        for layers, judge in ((_LAYERS, judge_place), (_LINE_LAYERS, judge_line))
+        for layers, judge in ((_LAYERS, judge_place), (_LATE_LAYERS, judge_late))
     ]
     try:
         yield found

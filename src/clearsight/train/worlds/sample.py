@@ -80,7 +80,7 @@ class Asked(NamedTuple):
     """A question, its answer, what it examines and how it is judged.
 
     topic: what it asks about in whatever words, if the same answer may come again about something else. late: the more
-    it tells that others could be answered from without a look, the later it comes.
+    it tells that others could be answered from without a look, the later it comes. region: as for Sample.
     """
 
     question: Said
@@ -89,6 +89,7 @@ class Asked(NamedTuple):
     metric: Metric = "exact"
     topic: str = ""
     late: int = 0
+    region: Box | None = None
 
 
 def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) -> Sample:
@@ -107,7 +108,8 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
     for question, answer, *_ in ordered:
         opening = () if messages else (shown,)
         messages += [Message("user", (*opening, *_parts(question))), Message("assistant", _parts(answer))]
-    return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=1 + 2 * ordered.index(first))
+    judged = 1 + 2 * ordered.index(first)
+    return Sample(messages=tuple(messages), skill=first.skill, metric=first.metric, judged=judged, region=first.region)
 
 
 def _heard(asked: Asked) -> tuple[str, Said]:

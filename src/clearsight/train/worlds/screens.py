@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image as Pillow
 
-from clearsight.messages import Box, Image, Message, Point, Ref, Text
+from clearsight.messages import Image, Point, Ref, Text
 
 from .boxes import thousandths
 from .browser import screens_folder
 from .ink import wear
 from .marks import Corners
 from .questions import absent, phrase
-from .sample import Sample, Split, about
+from .sample import Asked, Sample, Split, talk
 
 _ABSENT = ("the button Help", "the button Share", "the switch Night light", "the field Comment", "the button Print")
+
+
+_KINDS = {"point": 35, "name": 30, "goal": 28, "absent": 7}
 
 
 class Screen(NamedTuple):
@@ -30,43 +34,48 @@ class Screen(NamedTuple):
     goals: dict[str, list[str]]
 
 
-def draw_screens(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
+def draw_screens(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
     """A question about one of the rendered screens; `level` below 0.5 asks only where elements are.
 
-    Raises FileNotFoundError where none have been rendered (see browser.py).
+    turns: up to so many questions about it, each about another element. Raises FileNotFoundError where none have been
+    rendered (see browser.py).
     """
     screen = load_screen(rng.randrange(_count(screens_folder() / split)), split)
     name = rng.choice(list(screen.elements))
-    kind = rng.choices(("point", "name", "goal", "absent"), (35, 30, 28, 7))[0] if level >= 0.5 else "point"
+    kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0] if level >= 0.5 else "point"
     picture = wear(rng, screen.picture)
+    if kind == "goal" and (able := [element for element in screen.elements if screen.goals.get(element)]):
+        name = rng.choice(able)
+    first = _asked(rng, split, screen, kind, name)
+    return talk(Image(picture), first, _further(rng, split, screen, level, name), turns)
+
+
+def _further(rng: random.Random, split: Split, screen: Screen, level: float, known: str) -> Iterator[Asked]:
+    """About the other elements in any order."""
+    kinds = {kind: share for kind, share in _KINDS.items() if kind != "absent"}
+    others = [name for name in screen.elements if name != known]
+    for name in rng.sample(others, len(others)):
+        kind = rng.choices(list(kinds), list(kinds.values()))[0] if level >= 0.5 else "point"
+        yield _asked(rng, split, screen, kind, name)
+
+
+def _asked(rng: random.Random, split: Split, screen: Screen, kind: str, name: str) -> Asked:
+    """A question of that kind about the element `name`, where it is if no goal leads to it."""
     if kind == "absent":
         missing = rng.choice(_ABSENT)
-        question = phrase(rng, "point to", split, name=missing)
-        return about(picture, question, absent(missing.removeprefix("the ")), "honesty")
+        return Asked(phrase(rng, "point to", split, name=missing), absent(missing.removeprefix("the ")), "honesty")
+    box = thousandths(screen.elements[name], screen.picture.size)
     if kind == "name":
-        return _name_at(rng, split, screen, picture, name)
-    able = [element for element, goals in screen.goals.items() if goals and element in screen.elements]
-    if kind == "goal" and able:
-        name = rng.choice(able)
-        question = phrase(rng, "goal", split, goal=rng.choice(screen.goals[name]))
-        return _pointing(picture, question, name, screen.elements[name], "next action on a screen")
-    question = phrase(rng, "point to", split, name=name)
-    return _pointing(picture, question, name, screen.elements[name], "element on a screen")
-
-
-def _pointing(picture: Pillow.Image, question: str, name: str, corners: Corners, skill: str) -> Sample:
-    box = thousandths(corners, picture.size)
+        width, height = box.x2 - box.x1, box.y2 - box.y1
+        point = Point(box.x1 + round(rng.uniform(0.2, 0.8) * width), box.y1 + round(rng.uniform(0.2, 0.8) * height))
+        here = Text(phrase(rng, "element at", split) + " "), point, Text("?")
+        return Asked(here, name, "name what is at a point", "anls")
+    if kind == "goal" and (goals := screen.goals.get(name)):
+        question, skill = phrase(rng, "goal", split, goal=rng.choice(goals)), "next action on a screen"
+    else:
+        question, skill = phrase(rng, "point to", split, name=name), "element on a screen"
     answer = (Ref(name), Point((box.x1 + box.x2) // 2, (box.y1 + box.y2) // 2))
-    messages = Message("user", (Image(picture), Text(question))), Message("assistant", answer)
-    return Sample(messages=messages, skill=skill, metric="point-in-box", region=box)
-
-
-def _name_at(rng: random.Random, split: Split, screen: Screen, picture: Pillow.Image, name: str) -> Sample:
-    box: Box = thousandths(screen.elements[name], picture.size)
-    width, height = box.x2 - box.x1, box.y2 - box.y1
-    point = Point(box.x1 + round(rng.uniform(0.2, 0.8) * width), box.y1 + round(rng.uniform(0.2, 0.8) * height))
-    user = Message("user", (Image(picture), Text(phrase(rng, "element at", split) + " "), point, Text("?")))
-    return Sample(messages=(user, Message("assistant", (Text(name),))), skill="name what is at a point", metric="anls")
+    return Asked(question, answer, skill, "point-in-box", region=box)
 
 
 @lru_cache(maxsize=4096)
