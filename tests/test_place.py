@@ -12,9 +12,10 @@ import torch
 from conftest import TINY as CONFIG
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from torch.nn import functional as F
 
-from clearsight.messages import Box
+from clearsight.messages import Box, Image, Message, Point, Text
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
@@ -29,14 +30,17 @@ from clearsight.train.place import (
     reaches,
     remove_place,
     sizes,
+    spots,
+    tallies,
     targets,
-    with_reach,
+    with_places,
 )
 from clearsight.train.sight import NAMES, UNKNOWN
 from clearsight.train.stage import Stage
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import Mark
-from clearsight.train.worlds.sample import CELL
+from clearsight.train.worlds.sample import CELL, Sample
+from clearsight.train.worlds.scene import COLOURS, SHAPES
 
 MIX = Mix(weights={"line": 0.5, "shapes": 0.5}, form="chat", captions=0.5, place=0.25)
 STAGE = Stage(name="s", mix=MIX, steps=1, batch_size=4, warmup=2, log_every=1, balance=0.3, precision="float32")
@@ -48,8 +52,8 @@ def processor():
 
 
 def examples(processor):
-    samples = [draw(world, 5, "train") for world in ("line", "clips", "shapes", "pairs")]
-    return [with_reach(encode(sample, processor, "chat"), sample.messages, processor) for sample in samples]
+    samples = [draw(world, 5, "train") for world in ("line", "boxes", "clips", "shapes", "pairs")]
+    return [with_places(encode(sample, processor, "chat"), sample.messages, processor) for sample in samples]
 
 
 def test_the_place_is_counted_from_the_first_corner_of_its_own_picture_or_video(processor):
@@ -121,7 +125,7 @@ def test_reach_is_that_of_the_boxes_that_are_asked_for(processor):
     checked = 0
     for seed in range(60):
         sample = draw("boxes", seed, "train")
-        example = with_reach(encode(sample, processor, "chat"), sample.messages, processor)
+        example = with_places(encode(sample, processor, "chat"), sample.messages, processor)
         boxes = [part for part in sample.label.parts if isinstance(part, Box)]
         if sample.skill != "box":
             continue
@@ -155,13 +159,115 @@ def test_what_a_line_begins_with_is_known_wherever_it_goes_on(lines, rng):
     assert told == wanted
 
 
+def test_a_coordinate_comes_from_eighths_of_a_token_and_a_side(processor):
+    """Of what is answered alone; the numbers of a box that is asked about are given."""
+    boxes, asked = [], 0
+    for seed in range(40):
+        sample = draw("boxes", seed, "train", turns=3)
+        example = encode(sample, processor, "chat")
+        grid = example.inputs.vision.grids[0]
+        numbers = [
+            (value, side)
+            for message in sample.messages
+            for part in message.parts
+            if isinstance(part, Box) and message.role == "assistant"
+            for value, side in zip((part.x1, part.y1, part.x2, part.y2), (grid.w // 2, grid.h // 2) * 2, strict=True)
+        ]
+        found = spots(example, processor).tolist()
+        assert [spot[1:] for spot in found] == [[int(value / 1000 * side * 8), side - 1] for value, side in numbers]
+        for (before, *_), (value, _) in zip(found, numbers, strict=True):
+            ids = example.inputs.ids[before : before + 2 + len(str(value))].tolist()
+            told = [processor.tokenizer.decode([token]) for token in ids]
+            assert told[1:-1] == list(str(value))
+            assert not told[0].isdigit()
+            assert not told[-1].isdigit()
+        boxes += numbers
+        asked += sample.skill == "what is in a box"
+    assert len(boxes) > 100
+    assert asked > 2
+
+
+@pytest.mark.parametrize(("side", "step", "last"), [(16, 8 * 16 - 1, 15), (40, 8 * 16 - 1, 15)])
+def test_what_lies_further_off_than_is_told_counts_as_the_last(processor, side, step, last):
+    messages = (
+        Message("user", (Image(Pillow.new("RGB", (side * CELL, 4 * CELL))), Text("Where is it?"))),
+        Message("assistant", (Point(1000, 500),)),
+    )
+    example = encode(Sample(messages=messages, skill="point"), processor, "chat")
+    assert [spot[1:] for spot in spots(example, processor).tolist()] == [[step, last], [8 * 2, 3]]
+
+
+@pytest.mark.parametrize("world", ["pairs", "clips", "line"])
+def test_coordinates_come_from_one_picture(processor, world):
+    assert spots(encode(draw(world, 1, "train"), processor, "chat"), processor).shape == (0, 3)
+
+
+def test_what_is_divided_is_told_before_the_first_digit(processor):
+    """By that token after the fourth layer: nothing else moves that head."""
+    example = examples(processor)[1]
+    assert len(example.spots) == 4
+    model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=6)))
+    add_place(model)
+    torch.nn.init.normal_(model.model.spot.weight, std=0.1)
+    kept = []
+    model.model.layers[3].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
+    losses_of(model, example)[2].backward()
+    (hidden_TD,) = kept
+    seen_SD = F.rms_norm(hidden_TD[example.spots[:, 0]], hidden_TD.shape[-1:])
+    told = F.linear(seen_SD, model.model.spot.weight).split((8 * MOST, MOST), dim=1)
+    wanted = F.one_hot(example.spots[:, 1], 8 * MOST), F.one_hot(example.spots[:, 2], MOST)
+    error = torch.cat([scores.softmax(-1) - right for scores, right in zip(told, wanted, strict=True)], dim=1)
+    torch.testing.assert_close(model.model.spot.weight.grad, 8 * error.T @ seen_SD, rtol=1e-3, atol=1e-3)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SHAPES[:3]), st.sampled_from(("red", "blue")), st.floats(-9, 99), st.floats(-9, 99)),
+        max_size=9,
+    )
+)
+def test_a_shape_knows_the_how_manieth_it_is(shapes):
+    """Those in the picture, row by row and in a row from left to right; where two share a token it knows the latter."""
+    letters = [Mark(("a",), 30.0, 30.0, 5, 5)]
+    marks = letters + [Mark((name, colour), x, y, 5, 5) for name, colour, x, y in shapes]
+    found = tallies(marks, 3, 2, CELL)
+    cells = [(int(y // CELL), int(x // CELL)) for *_, x, y in shapes]
+    for index, (row, column) in enumerate((row, column) for row in range(3) for column in range(2)):
+        here = [shape for shape, cell in zip(shapes, cells, strict=True) if cell == (row, column)]
+        if not here:
+            assert (found[index] == UNKNOWN).all()
+            continue
+        name, colour, *_ = here[-1]
+        seen = [(shape, cell) for shape, cell in zip(shapes, cells, strict=True) if min(cell) >= 0 and cell[1] < 2]
+        upto = [shape[:2] for shape, cell in seen if cell <= (row, column)]
+        names, colours = zip(*upto, strict=True)
+        wanted = [len(upto), names.count(name), colours.count(colour), upto.count((name, colour))]
+        assert found[index].tolist() == wanted
+
+
+def test_the_last_of_a_kind_is_how_many_there_are(processor):
+    """What is asked for and counted is what a token knows, but for where two shapes share one."""
+    right = total = 0
+    for seed in range(200):
+        sample = draw("shapes", seed, "train")
+        example = with_places(encode(sample, processor, "chat"), sample.messages, processor)
+        counts = example.reach[:, 5:]
+        if sample.skill == "count" and sample.answer != "0":
+            total += 1
+            right += int(sample.answer) in counts.flatten().tolist()
+            if not any(name in sample.question.lower() for name in (*COLOURS, *SHAPES)):
+                assert counts[:, 0].max() == int(sample.answer)
+    assert right > 0.95 * total > 30
+
+
 def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
     alone = examples(processor)
     model = random_model(CONFIG)
     with torch.no_grad():
         plain = losses_of(model, pack(alone))
         add_place(model)
-        torch.nn.init.normal_(model.model.place.weight, std=0.1)
+        for name in ("place", "line", "size", "spot", "tally"):
+            torch.nn.init.normal_(model.model.get_submodule(name).weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
     assert together[:2].equal(plain[:2])
@@ -170,23 +276,29 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
 
 def test_a_head_that_says_nothing_costs_the_logarithms(processor):
     """Slot, row and column of every visual token, as much as one of them for a picture's size, on average one edge of
-    tokens that hold something, and a line's beginning of those that hold characters."""
+    tokens that hold something, a line's beginning of those that hold characters, four counts of those that hold shapes,
+    and eight times what each coordinate comes from."""
     packed = pack(examples(processor))
     model = random_model(CONFIG)
     add_place(model)
     with torch.no_grad():
         known, unknown = losses_of(model, packed)[2], losses_of(model, replace(packed, reach=None))[2]
-    tokens, (*edges, lines) = packed.learned()[2], (packed.reach != UNKNOWN).sum(0)
-    (held,) = {int(number) for number in edges}
-    assert len(packed.reach) == tokens > held > lines > 3
-    torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST))
-    torch.testing.assert_close(known, unknown + held * math.log(STEPS) + lines * math.log(len(NAMES)))
+        plain = losses_of(model, replace(packed, spots=None))[2]
+    tokens, numbers = packed.learned()[2], (packed.reach != UNKNOWN).sum(0).tolist()
+    (held,), lines, (shapes,) = set(numbers[:4]), numbers[4], set(numbers[5:])
+    assert len(packed.reach) == tokens > held > max(lines, shapes)
+    assert min(lines, shapes) > 3
+    coordinates = 8 * len(packed.spots) * (math.log(8 * MOST) + math.log(MOST))
+    torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST) + coordinates)
+    torch.testing.assert_close(known, plain + coordinates)
+    shown = held * math.log(STEPS) + lines * math.log(len(NAMES)) + 4 * shapes * math.log(MOST)
+    torch.testing.assert_close(known, unknown + shown)
 
 
 def test_a_mix_that_weighs_places_carries_reach_and_no_other_does(processor):
     for place, sight in itertools.product((0.0, 0.25), repeat=2):
         batch = BatchStream(processor, replace(MIX, place=place, sight=sight), 4, seed=1)[0]
-        assert (batch.reach is not None) == (place > 0)
+        assert (batch.reach is not None) == (batch.spots is not None) == (place > 0)
         assert (batch.marks is not None) == (sight > 0)
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from clearsight.messages import Message, Text
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
-from clearsight.train.place import with_reach
+from clearsight.train.place import with_places
 from clearsight.train.sight import encode_marks, with_marks
 from clearsight.train.worlds import Sample, draw
 
@@ -33,7 +33,8 @@ class Mix:
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
     words and weighs so much of what an answer does. place: so much weighs when and where each visual token is, how
-    far what it shows reaches, what its line begins with, and how large its picture is.
+    far what it shows reaches, what its line begins with and the how manieth it is, how large its picture is, and what
+    a coordinate comes from.
     """
 
     weights: dict[str, float]
@@ -151,7 +152,7 @@ class BatchStream:
                 example = encode(sample, self.processor, form)
                 if self.mix.sight:
                     example = with_marks(example, sample.messages, self.processor)
-                return with_reach(example, sample.messages, self.processor) if self.mix.place else example
+                return with_places(example, sample.messages, self.processor) if self.mix.place else example
 
 
 def batches(stream: Stream, numbers: Sequence[int], workers: int) -> Iterator[Example]:

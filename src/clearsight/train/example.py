@@ -22,14 +22,15 @@ class Example:
     """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
 
     marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
-    supervised, that alone. reach: (M, 5) how far what they show reaches and what its line begins with, to learn that
-    too (train/place.py).
+    supervised, that alone. reach: (M, 9) how far what they show reaches, what its line begins with and the how
+    manieth it is, to learn that too, and spots: (S, 3) what the coordinates in it come from (train/place.py).
     """
 
     inputs: ModelInputs
     supervised: Tensor
     marks: Tensor | None = None
     reach: Tensor | None = None
+    spots: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -61,11 +62,17 @@ def pack(examples: Sequence[Example]) -> Example:
     ordered = sorted(examples, key=lambda example: (example.patches, example.inputs.lengths))
     marks = [e.marks for e in ordered if e.marks is not None]
     reach = [e.reach for e in ordered if e.reach is not None]
+    begin, spots = 0, []
+    for e in ordered:
+        if e.spots is not None:
+            spots.append(e.spots + torch.tensor([begin, 0, 0]))
+        begin += e.tokens
     return Example(
         ModelInputs.pack([e.inputs for e in ordered]),
         torch.cat([e.supervised for e in ordered]),
         torch.cat(marks) if marks else None,
         torch.cat(reach) if reach else None,
+        torch.cat(spots) if spots else None,
     )
 
 

@@ -47,7 +47,7 @@ def losses_of(model: Qwen2VL, batch: Example, balance: float = 0.0) -> Tensor:
         seen_MD = model.encode_vision(batch.inputs.vision)
         marks = sight_loss(model, seen_MD, batch.marks)
     if batch.supervised.any():
-        with place_losses(model, batch.inputs, batch.reach) as found:
+        with place_losses(model, batch) as found:
             words = next_token_loss(model, batch, balance, seen_MD)
         places = sum(found, places)
     return torch.stack([words, marks, places])
