@@ -21,24 +21,24 @@ from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
-from clearsight.train.place import (
+from clearsight.train.place import add_place, remove_place
+from clearsight.train.sight import NAMES, UNKNOWN, number_of
+from clearsight.train.stage import Stage
+from clearsight.train.whereabouts import (
     BEFORE,
     MOST,
     STEPS,
-    add_place,
     beginnings,
     reaches,
-    remove_place,
     sizes,
     spots,
     tallies,
     targets,
     with_places,
+    words,
 )
-from clearsight.train.sight import NAMES, UNKNOWN
-from clearsight.train.stage import Stage
 from clearsight.train.worlds import draw
-from clearsight.train.worlds.marks import Mark
+from clearsight.train.worlds.marks import Mark, marked
 from clearsight.train.worlds.sample import CELL, Sample
 from clearsight.train.worlds.scene import COLOURS, SHAPES
 
@@ -52,7 +52,8 @@ def processor():
 
 
 def examples(processor):
-    samples = [draw(world, 5, "train") for world in ("line", "boxes", "clips", "shapes", "pairs")]
+    worlds = "line", "boxes", "clips", "documents", "shapes", "pairs"
+    samples = [draw(world, 5, "train", turns=4) for world in worlds]
     return [with_places(encode(sample, processor, "chat"), sample.messages, processor) for sample in samples]
 
 
@@ -187,6 +188,50 @@ def test_a_coordinate_comes_from_eighths_of_a_token_and_a_side(processor):
     assert asked > 2
 
 
+def written(text, x, y):
+    """Marks of `text` in letters 8 pixels wide and 12 high, from (x, y) on, as a sheet makes them."""
+    return [Mark((letter,), x + 8 * i + 4, y + 6, 4, 7) for i, letter in enumerate(text) if letter != " "]
+
+
+def test_a_word_that_is_asked_about_is_told_where_it_is_printed(processor):
+    """Once, and in whatever case; its line begins with what stands furthest left at its height."""
+    picture = Pillow.new("RGB", (8 * CELL, 4 * CELL))
+    lines = (("Name: 12", 4, 4), ("Anna 345 x", 4, 34), ("Bob 12", 4, 62), ("345a", 150, 62))
+    marked(picture, [mark for line in lines for mark in written(*line)])
+    given = "What has anna, or (BOB), at 345? Not 12, name? 34, nn?"
+    messages = (
+        Message("user", (Image(picture), Text(given))),
+        Message("assistant", (Text("Anna"),)),
+        Message("user", (Text("And 345a"),)),
+        Message("assistant", (Text("Bob"),)),
+    )
+    example = encode(Sample(messages=messages, skill="word"), processor, "chat")
+    found = words(example, messages, processor).tolist()
+    told = [
+        (processor.tokenizer.decode([example.inputs.ids[last].item()])[-1].lower(), row, column, NAMES[first])
+        for last, row, column, first in found
+    ]
+    assert told == [("a", 1, 0, "A"), ("b", 2, 0, "B"), ("5", 1, 1, "A"), ("e", 0, 0, "N"), ("a", 2, 5, "B")]
+
+
+def test_what_a_cell_s_line_begins_with_is_whose_cell_it_is(processor):
+    """So the answer to "Who has the age 47?" begins with what the last word of the value is told."""
+    checked = 0
+    for seed in range(700):
+        sample = draw("documents", seed, "train")
+        question = sample.question.lower()
+        if sample.skill != "table field" or not any(
+            asked in question for asked in ("who has", "whose", "the name with")
+        ):
+            continue
+        example = encode(sample, processor, "chat")
+        told = words(example, sample.messages, processor)
+        if len(told) == 2:  # column and value, each printed once
+            checked += 1
+            assert NAMES[told[1, 3]].lower() == NAMES[number_of(sample.answer[0])].lower()
+    assert checked > 5
+
+
 @pytest.mark.parametrize(("side", "step", "last"), [(16, 8 * 16 - 1, 15), (40, 8 * 16 - 1, 15)])
 def test_what_lies_further_off_than_is_told_counts_as_the_last(processor, side, step, last):
     messages = (
@@ -260,13 +305,32 @@ def test_the_last_of_a_kind_is_how_many_there_are(processor):
     assert right > 0.95 * total > 30
 
 
+def test_words_move_their_own_head_alone(processor):
+    """Of the last token of each, after the third layer."""
+    sample = next(s for seed in range(99) if (s := draw("documents", seed, "train", turns=3)).skill == "table field")
+    example = with_places(encode(sample, processor, "chat"), sample.messages, processor)
+    assert len(example.words) > 2
+    model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=5)))
+    add_place(model)
+    torch.nn.init.normal_(model.model.word.weight, std=0.1)
+    kept = []
+    model.model.layers[2].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
+    losses_of(model, example)[2].backward()
+    (hidden_TD,) = kept
+    seen_WD = F.rms_norm(hidden_TD[example.words[:, 0]], hidden_TD.shape[-1:])
+    told = F.linear(seen_WD, model.model.word.weight).split((MOST, MOST, len(NAMES)), dim=1)
+    wanted = (F.one_hot(w, part.shape[1]) for w, part in zip(example.words[:, 1:].T, told, strict=True))
+    error = torch.cat([scores.softmax(-1) - right for scores, right in zip(told, wanted, strict=True)], dim=1)
+    torch.testing.assert_close(model.model.word.weight.grad, 8 * error.T @ seen_WD, rtol=1e-3, atol=1e-3)
+
+
 def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
     alone = examples(processor)
     model = random_model(CONFIG)
     with torch.no_grad():
         plain = losses_of(model, pack(alone))
         add_place(model)
-        for name in ("place", "line", "size", "spot", "tally"):
+        for name in ("place", "line", "size", "spot", "tally", "word"):
             torch.nn.init.normal_(model.model.get_submodule(name).weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
@@ -277,20 +341,22 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
 def test_a_head_that_says_nothing_costs_the_logarithms(processor):
     """Slot, row and column of every visual token, as much as one of them for a picture's size, on average one edge of
     tokens that hold something, a line's beginning of those that hold characters, four counts of those that hold shapes,
-    and eight times what each coordinate comes from."""
+    and eight times what each coordinate comes from and where each word is."""
     packed = pack(examples(processor))
     model = random_model(CONFIG)
     add_place(model)
     with torch.no_grad():
         known, unknown = losses_of(model, packed)[2], losses_of(model, replace(packed, reach=None))[2]
-        plain = losses_of(model, replace(packed, spots=None))[2]
+        plain = losses_of(model, replace(packed, spots=None, words=None))[2]
     tokens, numbers = packed.learned()[2], (packed.reach != UNKNOWN).sum(0).tolist()
     (held,), lines, (shapes,) = set(numbers[:4]), numbers[4], set(numbers[5:])
     assert len(packed.reach) == tokens > held > max(lines, shapes)
     assert min(lines, shapes) > 3
-    coordinates = 8 * len(packed.spots) * (math.log(8 * MOST) + math.log(MOST))
-    torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST) + coordinates)
-    torch.testing.assert_close(known, plain + coordinates)
+    told = 8 * len(packed.spots) * (math.log(8 * MOST) + math.log(MOST))
+    told += 8 * len(packed.words) * (2 * math.log(MOST) + math.log(len(NAMES)))
+    assert min(len(packed.spots), len(packed.words)) > 0
+    torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST) + told)
+    torch.testing.assert_close(known, plain + told)
     shown = held * math.log(STEPS) + lines * math.log(len(NAMES)) + 4 * shapes * math.log(MOST)
     torch.testing.assert_close(known, unknown + shown)
 
@@ -298,7 +364,7 @@ def test_a_head_that_says_nothing_costs_the_logarithms(processor):
 def test_a_mix_that_weighs_places_carries_reach_and_no_other_does(processor):
     for place, sight in itertools.product((0.0, 0.25), repeat=2):
         batch = BatchStream(processor, replace(MIX, place=place, sight=sight), 4, seed=1)[0]
-        assert (batch.reach is not None) == (batch.spots is not None) == (place > 0)
+        assert (batch.reach is not None) == (batch.spots is not None) == (batch.words is not None) == (place > 0)
         assert (batch.marks is not None) == (sight > 0)
 
 

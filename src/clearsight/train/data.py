@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from clearsight.messages import Message, Text
 from clearsight.processor import Processor
 from clearsight.train.example import Example, check_form, pack
-from clearsight.train.place import with_places
 from clearsight.train.sight import encode_marks, with_marks
+from clearsight.train.whereabouts import with_places
 from clearsight.train.worlds import Sample, draw
 
 _CAPTIONED = frozenset({"word", "line"})
@@ -33,8 +33,8 @@ class Mix:
     words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
     share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
     words and weighs so much of what an answer does. place: so much weighs when and where each visual token is, how
-    far what it shows reaches, what its line begins with and the how manieth it is, how large its picture is, and what
-    a coordinate comes from.
+    far what it shows reaches, what its line begins with and the how manieth it is, how large its picture is, what
+    a coordinate comes from, and where a word that is asked about is printed.
     """
 
     weights: dict[str, float]

@@ -23,7 +23,8 @@ class Example:
 
     marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
     supervised, that alone. reach: (M, 9) how far what they show reaches, what its line begins with and the how
-    manieth it is, to learn that too, and spots: (S, 3) what the coordinates in it come from (train/place.py).
+    manieth it is, to learn that too, spots: (S, 3) what the coordinates in it come from, and words: (W, 4) where the
+    words of its questions are printed (train/whereabouts.py).
     """
 
     inputs: ModelInputs
@@ -31,6 +32,7 @@ class Example:
     marks: Tensor | None = None
     reach: Tensor | None = None
     spots: Tensor | None = None
+    words: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -62,10 +64,12 @@ def pack(examples: Sequence[Example]) -> Example:
     ordered = sorted(examples, key=lambda example: (example.patches, example.inputs.lengths))
     marks = [e.marks for e in ordered if e.marks is not None]
     reach = [e.reach for e in ordered if e.reach is not None]
-    begin, spots = 0, []
+    begin, spots, words = 0, [], []
     for e in ordered:
         if e.spots is not None:
             spots.append(e.spots + torch.tensor([begin, 0, 0]))
+        if e.words is not None:
+            words.append(e.words + torch.tensor([begin, 0, 0, 0]))
         begin += e.tokens
     return Example(
         ModelInputs.pack([e.inputs for e in ordered]),
@@ -73,6 +77,7 @@ def pack(examples: Sequence[Example]) -> Example:
         torch.cat(marks) if marks else None,
         torch.cat(reach) if reach else None,
         torch.cat(spots) if spots else None,
+        torch.cat(words) if words else None,
     )
 
 
