@@ -521,7 +521,7 @@ def stages() -> list[Stage]:
         decay=1.0,
         seed=35,
     )  # fmt: skip
-    # Boxes at last: many small scenes with the tower left as it is.
+    # Boxes and screens: many coordinates, with the tower left as it is.
     corners = after(
         close,
         "corners",
@@ -531,11 +531,25 @@ def stages() -> list[Stage]:
         },
         rates=Rates(vision=0),
         place=0.5,
-        steps=1200,
+        steps=1600,
         lr=2e-3,
         warmup=20,
         decay=0.0,
         seed=36,
+    )  # fmt: skip
+    # Everything together, at a rate that falls from its first step on.
+    full = after(
+        corners,
+        "full",
+        weights={
+            "word": 0.03, "line": 0.22, "page": 0.04, "documents": 0.19, "shapes": 0.19, "boxes": 0.13,
+            "screens": 0.06, "calls": 0.09, "clips": 0.045, "live": 0.005,
+        },
+        rates=Rates(vision=0.7),
+        place=0.4,
+        steps=1850,
+        decay=1.0,
+        seed=37,
     )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
@@ -570,6 +584,7 @@ def stages() -> list[Stage]:
         even,
         close,
         corners,
+        full,
     ]
 
 
