@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from clearsight.config import NANO
+from clearsight.kernels import rowwise
 from clearsight.model.hub import resolve
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model, random_model, save_model
@@ -646,12 +647,23 @@ def mean_with(model: Qwen2VL, checkpoint: Path, share: float, linear: bool = Tru
                 values[name].lerp_(value.to(values[name]), share)
 
 
+def compile_rows() -> None:
+    """Compile what works on row after row, which else is a pass over all of it for each operation."""
+    torch._dynamo.config.cache_size_limit = 64  # one for each shape, number format and set of what is learned
+    for name in ("rotate", "rms_norm", "layer_norm", "quick_gelu", "swiglu"):
+        plain = getattr(rowwise, f"{name}_reference")
+        setattr(rowwise, f"{name}_reference", torch.compile(plain, dynamic=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
     parser.add_argument("--only", choices=[stage.name for stage in stages()], help="run this stage alone")
     parser.add_argument("--init", help="start from this checkpoint (a name or folder), not from random weights")
+    parser.add_argument("--compile", action="store_true", help="compile for speed, which needs a C++ compiler")
     arguments = parser.parse_args()
+    if arguments.compile:
+        compile_rows()
     model = random_model(NANO, seed=0)
     if arguments.init:
         try:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Train nano from nothing, with one process of one thread for each of PROCESSES cores. Killed, the same command goes on.
-# Its app screens are drawn by Chromium first, which must be there. OUT receives checkpoints, metrics, a plot of the losses and, at the end, the weights in OUT/model.
+# Its app screens are drawn by Chromium first, which must be there. OUT receives checkpoints, metrics, a plot of the
+# losses and, at the end, the weights in OUT/model. With --compile, which needs a C++ compiler, it is faster.
 set -e
 cd "$(dirname "$0")/.."
 make --quiet .venv/.train .venv/.agent
