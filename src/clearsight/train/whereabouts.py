@@ -88,7 +88,7 @@ def spots(example: Example, processor: Processor) -> Tensor:
 
 def _numbers(example: Example, processor: Processor) -> Iterator[tuple[int, int, int]]:
     """Of each supervised number between the signs of a box or point: the index of its first digit, 0 for x or 1 for y,
-    and its value. Digits are tokens of their own (facts, 7.3)."""
+    and its value. They come in pairs, and digits are tokens of their own (facts, 7.3)."""
     tokenizer = processor.tokenizer
     opening, closing = (tokenizer.special_ids[sign] for sign in (BOX_START, BOX_END))
     digits = {tokenizer.encode(digit)[0]: digit for digit in "0123456789"}
@@ -101,7 +101,7 @@ def _numbers(example: Example, processor: Processor) -> Iterator[tuple[int, int,
                 yield index - len(number), count % 2, int(number)
             count, number = count + 1, ""
         if token in (opening, closing):
-            inside, count = token == opening, 0
+            inside = token == opening
 
 
 def words(example: Example, messages: Sequence[Message], processor: Processor) -> Tensor:
