@@ -345,8 +345,8 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
 
 def test_a_head_that_says_nothing_costs_the_logarithms(processor):
     """Slot, row and column of every visual token, as much as one of them for a picture's size, on average one edge of
-    tokens that hold something, a line's beginning of those that hold characters, four counts of those that hold shapes,
-    and eight times what each coordinate comes from and where each word is."""
+    tokens that hold something, a line's beginning of those that hold characters, twice four counts of those that hold
+    shapes, and eight times what each coordinate comes from and where each word is."""
     packed = pack(examples(processor))
     model = random_model(CONFIG)
     add_place(model)
@@ -362,7 +362,7 @@ def test_a_head_that_says_nothing_costs_the_logarithms(processor):
     assert min(len(packed.spots), len(packed.words)) > 0
     torch.testing.assert_close(unknown, 4 * tokens * math.log(MOST) + told)
     torch.testing.assert_close(known, plain + told)
-    shown = held * math.log(STEPS) + lines * math.log(len(NAMES)) + 4 * shapes * math.log(MOST)
+    shown = held * math.log(STEPS) + lines * math.log(len(NAMES)) + 8 * shapes * math.log(MOST)
     torch.testing.assert_close(known, unknown + shown)
 
 

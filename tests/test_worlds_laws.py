@@ -211,6 +211,13 @@ def test_rendered_screens_can_be_asked_about(monkeypatch, tmp_path):
         for point in (part for part in sample.label.parts if isinstance(part, Point)):
             assert sample.region.x1 < point.x < sample.region.x2
             assert sample.region.y1 < point.y < sample.region.y2
+    for number in range(3):
+        screen = load_screen(number, "train")
+        assert screen.elements
+        for name, (left, top, right, bottom) in screen.elements.items():
+            inside = (m for m in screen.marks if left < m.x < right and top < m.y < bottom)
+            written = "".join(m.what[0] for m in inside)
+            assert written.startswith(name.split(" ", 2)[2].replace(" ", ""))  # "the button Log in"; notes follow
     longest = 0
     for seed in range(30):
         alone, several = (draw("screens", seed, "train", turns=turns) for turns in (1, 9))

@@ -30,7 +30,7 @@ from clearsight.train.whereabouts import EDGES, MOST, PARTS, STEPS, TALLIES, siz
 _AXES = 3
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
 _LATE_LAYERS = 3  # and after which, by the place, what the line begins with and where the last token stood
-_SPOT_LAYERS = 4  # and after which what is to be divided by that size
+_LAST_LAYERS = 4  # and after which what is to be divided by that size
 _HEAD = "place"
 _LINE_HEAD = "line"
 _SIZE_HEAD = "size"
@@ -69,11 +69,11 @@ def remove_place(model: Qwen2VL) -> None:
 @contextmanager
 def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
     """For one forward pass of `batch`: it adds to the list the cross-entropy of slot, row and column and, where
-    `reach` knows them, the mean one of the edges and those of the line's beginning and of the four counts, in float32,
-    summed over all visual tokens; the mean one of a picture's rows and columns, which weighs as much as all of its
-    tokens do; and, each as much as eight tokens, those of what is divided and by what, where `spots` knows them, and of
-    row, column and line of the words that are asked about. Nothing where there are no visual tokens or the model has no
-    such heads."""
+    `reach` knows them, the mean one of the edges and those of the line's beginning and, twice, of the four counts, in
+    float32, summed over all visual tokens; the mean one of a picture's rows and columns, which weighs as much as all of
+    its tokens do; and, each as much as eight tokens, those of what is divided and by what, where `spots` knows them,
+    and of row, column and line of the words that are asked about. Nothing where there are no visual tokens or the model
+    has no such heads."""
     inputs, reach, spots, words = batch.inputs, batch.reach, batch.spots, batch.words
     found: list[Tensor] = []
     heads = dict(model.model.named_children())
@@ -98,11 +98,14 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
         if reach is not None:
             found.append(_known(edges.reshape(-1, STEPS), reach[:, :EDGES]) / EDGES)
 
+    def judge_tallies(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
+        if reach is not None:
+            counted = scores(_TALLY_HEAD, hidden_TD, seen).reshape(-1, MOST)
+            found.append(_known(counted, reach[:, EDGES + 1 :]))
+
     def judge_late(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
         if reach is not None:
             found.append(_known(scores(_LINE_HEAD, hidden_TD, seen), reach[:, EDGES]))
-            counted = scores(_TALLY_HEAD, hidden_TD, seen).reshape(-1, MOST)
-            found.append(_known(counted, reach[:, EDGES + 1 :]))
         if words is not None:
             asked, where = scores(_WORD_HEAD, hidden_TD, words[:, 0]), words[:, 1:]
             places, lines = asked[:, : 2 * MOST].reshape(-1, MOST), asked[:, 2 * MOST :]
@@ -118,8 +121,14 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
             steps, size = told[:, : PARTS * MOST], told[:, PARTS * MOST :]
             found.append(_WEIGHT * (_known(steps, wanted[:, 0]) + _known(size, wanted[:, 1])))
 
-    judges = {_LAYERS: judge_place, _LATE_LAYERS: judge_late, _SPOT_LAYERS: judge_spots}
-    hooks = [model.model.layers[:layers][-1].register_forward_hook(judge) for layers, judge in judges.items()]
+    judges = (
+        (_LAYERS, judge_place),
+        (_LATE_LAYERS, judge_late),
+        (_LATE_LAYERS, judge_tallies),
+        (_LAST_LAYERS, judge_tallies),  # counts get better with another look
+        (_LAST_LAYERS, judge_spots),
+    )
+    hooks = [model.model.layers[:layers][-1].register_forward_hook(judge) for layers, judge in judges]
     try:
         yield found
     finally:

@@ -1,7 +1,7 @@
 """Render app screens in Chromium, ahead of training: `python -m clearsight.train.worlds --screens 2000`.
 
 A browser is a hundred times slower than the other worlds' pens, so its pictures are kept: one PNG a screen with the
-boxes of its elements beside it. Screen number i of a split is the same whenever it is rendered.
+boxes of its elements and characters beside it. Screen number i of a split is the same whenever it is rendered.
 """
 
 from __future__ import annotations
@@ -25,10 +25,28 @@ _COLLECT = """() => [...document.querySelectorAll("[data-name]")].map(e => {
   return [e.dataset.name, r.left, r.top, r.right, r.bottom];
 })"""
 
+# Where every character is, as the browser lays it out.
+_CHARACTERS = """() => {
+  const found = [], range = document.createRange();
+  const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (nodes.nextNode()) {
+    const node = nodes.currentNode;
+    if (node.parentElement.tagName === "STYLE") continue;
+    for (let i = 0; i < node.length; i++) {
+      if (/\\s/.test(node.data[i])) continue;
+      range.setStart(node, i);
+      range.setEnd(node, i + 1);
+      const r = range.getBoundingClientRect();
+      found.push([node.data[i], r.left, r.top, r.right, r.bottom]);
+    }
+  }
+  return found;
+}"""
+
 
 def screens_folder() -> Path:
     """Where rendered screens are kept: CLEARSIGHT_SCREENS, or a folder in the user's cache."""
-    return Path(os.environ.get("CLEARSIGHT_SCREENS") or cache_folder() / "screens")
+    return Path(os.environ.get("CLEARSIGHT_SCREENS") or cache_folder() / "screens-2")
 
 
 def chromium() -> str | None:
@@ -50,7 +68,11 @@ def render(split: Split, count: int, folder: Path) -> None:
             page.set_content(layout.markup)
             page.evaluate("() => document.fonts.ready")
             page.screenshot(path=place / f"{index}.png")
-            record = {"elements": _inside(page.evaluate(_COLLECT), layout.height), "goals": layout.goals}
+            record = {
+                "elements": _inside(page.evaluate(_COLLECT), layout.height),
+                "characters": _inside(page.evaluate(_CHARACTERS), layout.height),
+                "goals": layout.goals,
+            }
             # The boxes come last: a screen whose boxes are there is whole.
             draft = place / f"{index}.tmp"
             draft.write_text(json.dumps(record), encoding="utf-8")
@@ -58,7 +80,7 @@ def render(split: Split, count: int, folder: Path) -> None:
 
 
 def _inside(elements: list[list[Any]], height: int) -> list[list[Any]]:
-    """Elements that lie wholly on the screen."""
+    """What lies wholly on the screen."""
     return [element for element in elements if element[2] >= 0 and element[4] <= height]
 
 

@@ -16,7 +16,7 @@ from clearsight.messages import Image, Point, Ref, Text
 from .boxes import thousandths
 from .browser import screens_folder
 from .ink import wear
-from .marks import Corners
+from .marks import Corners, Mark, marked
 from .questions import absent, phrase
 from .sample import Asked, Sample, Split, talk
 
@@ -27,11 +27,15 @@ _KINDS = {"point": 35, "name": 30, "goal": 28, "absent": 7}
 
 
 class Screen(NamedTuple):
-    """A rendered screen. elements: boxes in pixels by name. goals: wishes by the name of the element to press."""
+    """A rendered screen, with the marks of its characters.
+
+    elements: boxes in pixels by name. goals: wishes by the name of the element to press.
+    """
 
     picture: Pillow.Image
     elements: dict[str, Corners]
     goals: dict[str, list[str]]
+    marks: tuple[Mark, ...]
 
 
 def draw_screens(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
@@ -43,7 +47,7 @@ def draw_screens(rng: random.Random, *, split: Split, level: float = 1.0, turns:
     screen = load_screen(rng.randrange(_count(screens_folder() / split)), split)
     name = rng.choice(list(screen.elements))
     kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0] if level >= 0.5 else "point"
-    picture = wear(rng, screen.picture)
+    picture = marked(wear(rng, screen.picture), screen.marks)
     if kind == "goal" and (able := [element for element in screen.elements if screen.goals.get(element)]):
         name = rng.choice(able)
     first = _asked(rng, split, screen, kind, name)
@@ -84,8 +88,12 @@ def load_screen(index: int, split: Split) -> Screen:
     path = screens_folder() / split / f"{index}.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     elements = {name: (left, top, right, bottom) for name, left, top, right, bottom in record["elements"]}
+    marks = tuple(
+        Mark((character,), (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
+        for character, left, top, right, bottom in record["characters"]
+    )
     with Pillow.open(path.with_suffix(".png")) as picture:
-        return Screen(picture.convert("RGB"), elements, record["goals"])
+        return Screen(picture.convert("RGB"), elements, record["goals"], marks)
 
 
 @lru_cache(maxsize=16)
