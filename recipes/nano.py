@@ -552,6 +552,21 @@ def stages() -> list[Stage]:
         decay=1.0,
         seed=37,
     )  # fmt: skip
+    # Both at once, from the mean of what could read and of what finds things.
+    both = after(
+        full,
+        "both",
+        weights={
+            "word": 0.04, "line": 0.25, "page": 0.06, "documents": 0.17, "shapes": 0.14, "boxes": 0.12,
+            "screens": 0.08, "calls": 0.1, "clips": 0.035, "live": 0.005,
+        },
+        rates=Rates(vision=0),
+        place=0.25,
+        steps=330,
+        lr=9e-4,
+        warmup=10,
+        seed=38,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -586,6 +601,7 @@ def stages() -> list[Stage]:
         close,
         corners,
         full,
+        both,
     ]
 
 
@@ -598,11 +614,13 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
 
 
 # After such a stage the weights become a mean of its own and of an earlier stage's, then of the next one's, with these
-# shares: what the stages between had cost comes back, and most of what they brought stays (docs/log.md).
+# shares: what the stages between had cost comes back, and most of what they brought stays (docs/log.md). "NAME-mean" is
+# what came of NAME's own.
 MEANS = {
     "wide": [("whole", 0.5)],
     "watch": [("settle", 0.4)],
     "close": [("counts", 0.35), ("even", 0.33)],
+    "full": [("close-mean", 0.3)],
 }
 
 
@@ -647,6 +665,13 @@ def mean_with(model: Qwen2VL, checkpoint: Path, share: float, linear: bool = Tru
                 values[name].lerp_(value.to(values[name]), share)
 
 
+def keep(model: Qwen2VL, path: Path) -> None:
+    """Write all weights to `path` as a checkpoint that `mean_with` can read, whole or not at all."""
+    draft = path.with_suffix(".tmp")
+    torch.save({"model": {name: value.detach() for name, value in model.named_parameters()}}, draft)
+    os.replace(draft, path)
+
+
 def compile_rows() -> None:
     """Compile what works on row after row, which else is a pass over all of it for each operation."""
     torch._dynamo.config.cache_size_limit = 64  # one for each shape, number format and set of what is learned
@@ -683,6 +708,8 @@ def main() -> None:
                 if stage.name in MEANS and arguments.only is None:
                     for earlier, share in MEANS[stage.name]:
                         mean_with(model, arguments.out / f"{earlier}.pt", share)
+                    if int(os.environ.get("RANK", "0")) == 0:
+                        keep(model, arguments.out / f"{stage.name}-mean.pt")
         if int(os.environ.get("RANK", "0")) == 0:
             save_model(model, arguments.out / "model", dtype=torch.bfloat16)
 
