@@ -567,6 +567,21 @@ def stages() -> list[Stage]:
         warmup=10,
         seed=38,
     )  # fmt: skip
+    # The mean of all that, at a low rate and with words alone.
+    mend = after(
+        both,
+        "mend",
+        weights={
+            "word": 0.03, "line": 0.2, "page": 0.03, "documents": 0.2, "shapes": 0.22, "boxes": 0.09,
+            "screens": 0.05, "calls": 0.11, "clips": 0.065, "live": 0.005,
+        },
+        sight=0,
+        place=0,
+        steps=150,
+        lr=5e-4,
+        warmup=5,
+        seed=39,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -602,6 +617,7 @@ def stages() -> list[Stage]:
         corners,
         full,
         both,
+        mend,
     ]
 
 
@@ -621,6 +637,7 @@ MEANS = {
     "watch": [("settle", 0.4)],
     "close": [("counts", 0.35), ("even", 0.33)],
     "full": [("close-mean", 0.3)],
+    "both": [("full", 0.5), ("close-mean", 0.25)],
 }
 
 
