@@ -638,6 +638,7 @@ MEANS = {
     "close": [("counts", 0.35), ("even", 0.33)],
     "full": [("close-mean", 0.3)],
     "both": [("full", 0.5), ("close-mean", 0.25)],
+    "mend": [("both-mean", 0.4)],
 }
 
 
