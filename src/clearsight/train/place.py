@@ -125,7 +125,7 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
         (_LAYERS, judge_place),
         (_LATE_LAYERS, judge_late),
         (_LATE_LAYERS, judge_tallies),
-        (_LAST_LAYERS, judge_tallies),  # counts get better with another look
+        (_LAST_LAYERS, judge_tallies),  # counting takes more than one look
         (_LAST_LAYERS, judge_spots),
     )
     hooks = [model.model.layers[:layers][-1].register_forward_hook(judge) for layers, judge in judges]
