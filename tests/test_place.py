@@ -256,18 +256,24 @@ def test_what_is_divided_is_told_before_the_first_digit(processor):
     """By that token after the fourth layer: nothing else moves that head."""
     example = examples(processor)[1]
     assert len(example.spots) == 4
-    model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=6)))
+    moves_alone("spot", example, 4, example.spots, (8 * MOST, MOST))
+
+
+def moves_alone(name, example, layers, told, answers):
+    """The head's gradient is that of eight times the losses of `told` after so many layers, and of nothing else."""
+    model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=layers + 2)))
     add_place(model)
-    torch.nn.init.normal_(model.model.spot.weight, std=0.1)
+    weight = model.model.get_submodule(name).weight
+    torch.nn.init.normal_(weight, std=0.1)
     kept = []
-    model.model.layers[3].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
+    model.model.layers[layers - 1].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
     losses_of(model, example)[2].backward()
     (hidden_TD,) = kept
-    seen_SD = F.rms_norm(hidden_TD[example.spots[:, 0]], hidden_TD.shape[-1:])
-    told = F.linear(seen_SD, model.model.spot.weight).split((8 * MOST, MOST), dim=1)
-    wanted = F.one_hot(example.spots[:, 1], 8 * MOST), F.one_hot(example.spots[:, 2], MOST)
-    error = torch.cat([scores.softmax(-1) - right for scores, right in zip(told, wanted, strict=True)], dim=1)
-    torch.testing.assert_close(model.model.spot.weight.grad, 8 * error.T @ seen_SD, rtol=1e-3, atol=1e-3)
+    seen_SD = F.rms_norm(hidden_TD[told[:, 0]], hidden_TD.shape[-1:])
+    scores = F.linear(seen_SD, weight).split(answers, dim=1)
+    right = (F.one_hot(wanted, count) for wanted, count in zip(told[:, 1:].T, answers, strict=True))
+    error = torch.cat([part.softmax(-1) - one for part, one in zip(scores, right, strict=True)], dim=1)
+    torch.testing.assert_close(weight.grad, 8 * error.T @ seen_SD, rtol=1e-3, atol=1e-3)
 
 
 @given(
@@ -315,18 +321,7 @@ def test_words_move_their_own_head_alone(processor):
     sample = next(s for seed in range(99) if (s := draw("documents", seed, "train", turns=3)).skill == "table field")
     example = with_places(encode(sample, processor, "chat"), sample.messages, processor)
     assert len(example.words) > 2
-    model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=5)))
-    add_place(model)
-    torch.nn.init.normal_(model.model.word.weight, std=0.1)
-    kept = []
-    model.model.layers[2].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
-    losses_of(model, example)[2].backward()
-    (hidden_TD,) = kept
-    seen_WD = F.rms_norm(hidden_TD[example.words[:, 0]], hidden_TD.shape[-1:])
-    told = F.linear(seen_WD, model.model.word.weight).split((MOST, MOST, len(NAMES)), dim=1)
-    wanted = (F.one_hot(w, part.shape[1]) for w, part in zip(example.words[:, 1:].T, told, strict=True))
-    error = torch.cat([scores.softmax(-1) - right for scores, right in zip(told, wanted, strict=True)], dim=1)
-    torch.testing.assert_close(model.model.word.weight.grad, 8 * error.T @ seen_WD, rtol=1e-3, atol=1e-3)
+    moves_alone("word", example, 3, example.words, (MOST, MOST, len(NAMES)))
 
 
 def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):

@@ -228,4 +228,9 @@ def test_rendered_screens_can_be_asked_about(monkeypatch, tmp_path):
         assert len(set(named)) == len(named) <= 9
         longest = max(longest, len(named))
     assert longest > 3
+    record = tmp_path / "train" / "0.json"
+    record.write_text(record.read_text().replace('"characters"', '"others"'))
+    load_screen.cache_clear()
+    with pytest.raises(FileNotFoundError, match=r"0\.json is of an earlier version; delete .* and render"):
+        load_screen(0, "train")
     load_screen.cache_clear()

@@ -74,66 +74,86 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
     its tokens do; and, each as much as eight tokens, those of what is divided and by what, where `spots` knows them,
     and of row, column and line of the words that are asked about. Nothing where there are no visual tokens or the model
     has no such heads."""
-    inputs, reach, spots, words = batch.inputs, batch.reach, batch.spots, batch.words
     found: list[Tensor] = []
     heads = dict(model.model.named_children())
-    if _HEAD not in heads or inputs.vision is None:
+    if _HEAD not in heads or batch.inputs.vision is None:
         yield found
         return
-    merge = model.config.vision.merge_size
-
-    seen = inputs.vision_slots(merge)
-    lengths = torch.tensor([grid.tokens(merge) for grid in inputs.vision.grids])
-    ends = torch.tensor(inputs.vision_starts) + lengths  # the closing tokens, which follow all that is seen
-
-    def scores(name: str, hidden_TD: Tensor, where: Tensor) -> Tensor:
-        chosen_MD = hidden_TD[where.to(hidden_TD.device)].float()
-        return heads[name](F.rms_norm(chosen_MD, chosen_MD.shape[-1:])).float()
-
-    def judge_place(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        told = scores(_HEAD, hidden_TD, seen)
-        places, edges = told[:, : _AXES * MOST], told[:, _AXES * MOST :]
-        wanted = targets(inputs, merge).T.flatten().to(told.device)  # the axes in turn
-        found.append(F.cross_entropy(places.reshape(-1, MOST), wanted, reduction="sum"))
-        if reach is not None:
-            found.append(_known(edges.reshape(-1, STEPS), reach[:, :EDGES]) / EDGES)
-
-    def judge_tallies(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        if reach is not None:
-            counted = scores(_TALLY_HEAD, hidden_TD, seen).reshape(-1, MOST)
-            found.append(_known(counted, reach[:, EDGES + 1 :]))
-
-    def judge_late(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        if reach is not None:
-            found.append(_known(scores(_LINE_HEAD, hidden_TD, seen), reach[:, EDGES]))
-        if words is not None:
-            asked, where = scores(_WORD_HEAD, hidden_TD, words[:, 0]), words[:, 1:]
-            places, lines = asked[:, : 2 * MOST].reshape(-1, MOST), asked[:, 2 * MOST :]
-            found.append(_WEIGHT * (_known(places, where[:, :2]) + _known(lines, where[:, 2])))
-        told = scores(_SIZE_HEAD, hidden_TD, ends).view(-1, MOST)
-        wanted = sizes(inputs, merge).T.flatten().to(told.device)
-        each = F.cross_entropy(told, wanted, reduction="none").view(-1, 2).mean(1)
-        found.append(each @ lengths.to(each))  # a picture's size weighs as all of its tokens
-
-    def judge_spots(_layer: nn.Module, _given: object, hidden_TD: Tensor) -> None:
-        if spots is not None:
-            told, wanted = scores(_SPOT_HEAD, hidden_TD, spots[:, 0]), spots[:, 1:].to(hidden_TD.device)
-            steps, size = told[:, : PARTS * MOST], told[:, PARTS * MOST :]
-            found.append(_WEIGHT * (_known(steps, wanted[:, 0]) + _known(size, wanted[:, 1])))
-
-    judges = (
-        (_LAYERS, judge_place),
-        (_LATE_LAYERS, judge_late),
-        (_LATE_LAYERS, judge_tallies),
-        (_LAST_LAYERS, judge_tallies),  # counting takes more than one look
-        (_LAST_LAYERS, judge_spots),
-    )
-    hooks = [model.model.layers[:layers][-1].register_forward_hook(judge) for layers, judge in judges]
+    judge = _Judge(heads, batch, model.config.vision.merge_size)
+    told = {
+        _LAYERS: (judge.places,),
+        _LATE_LAYERS: (judge.lines, judge.words, judge.sizes, judge.tallies),
+        _LAST_LAYERS: (judge.tallies, judge.spots),  # counting takes more than one look
+    }
+    hooks = [
+        model.model.layers[:layers][-1].register_forward_hook(
+            lambda _layer, _given, hidden_TD, losses=losses: found.extend(loss(hidden_TD) for loss in losses)
+        )
+        for layers, losses in told.items()
+    ]
     try:
         yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _Judge:
+    """The losses of what is told by the hidden states of `batch` after a layer, each 0 where nothing is known."""
+
+    def __init__(self, heads: dict[str, nn.Module], batch: Example, merge: int) -> None:
+        assert batch.inputs.vision is not None
+        self._heads, self._batch, self._merge = heads, batch, merge
+        self._seen = batch.inputs.vision_slots(merge)
+        self._lengths = torch.tensor([grid.tokens(merge) for grid in batch.inputs.vision.grids])
+
+    def places(self, hidden_TD: Tensor) -> Tensor:
+        told = self._scores(_HEAD, hidden_TD, self._seen)
+        wanted = targets(self._batch.inputs, self._merge).T  # the axes in turn
+        loss = _known(told[:, : _AXES * MOST].reshape(-1, MOST), wanted)
+        if self._batch.reach is not None:
+            loss = loss + _known(told[:, _AXES * MOST :].reshape(-1, STEPS), self._batch.reach[:, :EDGES]) / EDGES
+        return loss
+
+    def lines(self, hidden_TD: Tensor) -> Tensor:
+        if self._batch.reach is None:
+            return hidden_TD.new_zeros(())
+        return _known(self._scores(_LINE_HEAD, hidden_TD, self._seen), self._batch.reach[:, EDGES])
+
+    def tallies(self, hidden_TD: Tensor) -> Tensor:
+        if self._batch.reach is None:
+            return hidden_TD.new_zeros(())
+        told = self._scores(_TALLY_HEAD, hidden_TD, self._seen).reshape(-1, MOST)
+        return _known(told, self._batch.reach[:, EDGES + 1 :])
+
+    def sizes(self, hidden_TD: Tensor) -> Tensor:
+        """At the closing tokens, which follow all that is seen."""
+        ends = torch.tensor(self._batch.inputs.vision_starts) + self._lengths
+        told = self._scores(_SIZE_HEAD, hidden_TD, ends).view(-1, MOST)
+        wanted = sizes(self._batch.inputs, self._merge).T.flatten().to(told.device)
+        each = F.cross_entropy(told, wanted, reduction="none").view(-1, 2).mean(1)
+        return each @ self._lengths.to(each)  # a picture's size weighs as all of its tokens
+
+    def words(self, hidden_TD: Tensor) -> Tensor:
+        words = self._batch.words
+        if words is None:
+            return hidden_TD.new_zeros(())
+        told = self._scores(_WORD_HEAD, hidden_TD, words[:, 0])
+        places, lines = told[:, : 2 * MOST].reshape(-1, MOST), told[:, 2 * MOST :]
+        return _WEIGHT * (_known(places, words[:, 1:3]) + _known(lines, words[:, 3]))
+
+    def spots(self, hidden_TD: Tensor) -> Tensor:
+        spots = self._batch.spots
+        if spots is None:
+            return hidden_TD.new_zeros(())
+        told = self._scores(_SPOT_HEAD, hidden_TD, spots[:, 0])
+        steps, size = told[:, : PARTS * MOST], told[:, PARTS * MOST :]
+        return _WEIGHT * (_known(steps, spots[:, 1]) + _known(size, spots[:, 2]))
+
+    def _scores(self, name: str, hidden_TD: Tensor, where: Tensor) -> Tensor:
+        chosen_MD = hidden_TD[where.to(hidden_TD.device)].float()
+        scores: Tensor = self._heads[name](F.rms_norm(chosen_MD, chosen_MD.shape[-1:]))
+        return scores.float()
 
 
 def _known(scores: Tensor, wanted: Tensor) -> Tensor:

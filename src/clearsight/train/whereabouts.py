@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from clearsight.inputs import ModelInputs
+from clearsight.inputs import Grid, ModelInputs
 from clearsight.messages import Message
 from clearsight.processor import Processor
 from clearsight.processor.chat import BOX_END, BOX_START
@@ -77,13 +77,19 @@ def spots(example: Example, processor: Processor) -> Tensor:
     that side, from 0 for the first as in `sizes`; of what lies further off or is longer, the most that is told.
     """
     found: list[list[int]] = []
-    vision, merge = example.inputs.vision, processor.config.vision.merge_size
-    if vision is not None and len(vision.grids) == 1 and vision.grids[0].t == 1:
-        sides = vision.grids[0].w // merge, vision.grids[0].h // merge
+    merge = processor.config.vision.merge_size
+    if grid := _only_picture(example):
+        sides = grid.w // merge, grid.h // merge
         for index, axis, value in _numbers(example, processor):
             step = min(PARTS * MOST - 1, value * PARTS * sides[axis] // 1000)
             found.append([index - 1, step, min(MOST, sides[axis]) - 1])
     return torch.tensor(found, dtype=torch.long).view(-1, 3)
+
+
+def _only_picture(example: Example) -> Grid | None:
+    """The patches of the one picture that a sequence is about, if it is about one."""
+    grids = example.inputs.vision.grids if example.inputs.vision else ()
+    return grids[0] if len(grids) == 1 and grids[0].t == 1 else None
 
 
 def _numbers(example: Example, processor: Processor) -> Iterator[tuple[int, int, int]]:
@@ -109,9 +115,9 @@ def words(example: Example, messages: Sequence[Message], processor: Processor) -
     token, row and column of the merged token with its first character, and what the line there begins with, a number
     in NAMES."""
     found: list[list[int]] = []
-    vision, merge, patch = example.inputs.vision, processor.config.vision.merge_size, processor.config.vision.patch_size
-    if vision is not None and len(vision.grids) == 1 and vision.grids[0].t == 1:
-        ((grid, marks),) = marks_shown(messages, example.inputs, processor)
+    merge, patch = processor.config.vision.merge_size, processor.config.vision.patch_size
+    if grid := _only_picture(example):
+        ((_, marks),) = marks_shown(messages, example.inputs, processor)
         rows, columns, cell = grid.h // merge, grid.w // merge, merge * patch
         printed = _printed(marks or ())
         begun = beginnings(marks or (), rows, columns, cell).view(rows, columns)

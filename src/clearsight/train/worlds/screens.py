@@ -21,8 +21,6 @@ from .questions import absent, phrase
 from .sample import Asked, Sample, Split, talk
 
 _ABSENT = ("the button Help", "the button Share", "the switch Night light", "the field Comment", "the button Print")
-
-
 _KINDS = {"point": 35, "name": 30, "goal": 28, "absent": 7}
 
 
@@ -46,7 +44,7 @@ def draw_screens(rng: random.Random, *, split: Split, level: float = 1.0, turns:
     """
     screen = load_screen(rng.randrange(_count(screens_folder() / split)), split)
     name = rng.choice(list(screen.elements))
-    kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0] if level >= 0.5 else "point"
+    kind = _kind(rng, level, _KINDS)
     picture = marked(wear(rng, screen.picture), screen.marks)
     if kind == "goal" and (able := [element for element in screen.elements if screen.goals.get(element)]):
         name = rng.choice(able)
@@ -59,8 +57,11 @@ def _further(rng: random.Random, split: Split, screen: Screen, level: float, kno
     kinds = {kind: share for kind, share in _KINDS.items() if kind != "absent"}
     others = [name for name in screen.elements if name != known]
     for name in rng.sample(others, len(others)):
-        kind = rng.choices(list(kinds), list(kinds.values()))[0] if level >= 0.5 else "point"
-        yield _asked(rng, split, screen, kind, name)
+        yield _asked(rng, split, screen, _kind(rng, level, kinds), name)
+
+
+def _kind(rng: random.Random, level: float, kinds: dict[str, int]) -> str:
+    return rng.choices(list(kinds), list(kinds.values()))[0] if level >= 0.5 else "point"
 
 
 def _asked(rng: random.Random, split: Split, screen: Screen, kind: str, name: str) -> Asked:
@@ -88,6 +89,10 @@ def load_screen(index: int, split: Split) -> Screen:
     path = screens_folder() / split / f"{index}.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     elements = {name: (left, top, right, bottom) for name, left, top, right, bottom in record["elements"]}
+    if "characters" not in record:
+        raise FileNotFoundError(
+            f"{path} is of an earlier version; delete {path.parents[1]} and render the screens again"
+        )
     marks = tuple(
         Mark((character,), (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
         for character, left, top, right, bottom in record["characters"]
