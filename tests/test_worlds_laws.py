@@ -15,6 +15,7 @@ from clearsight.processor import Processor
 from clearsight.processor.grounding import Annotation
 from clearsight.train.data import encode
 from clearsight.train.worlds import TALKATIVE, WORLDS, Sample, draw
+from clearsight.train.worlds.__main__ import main
 from clearsight.train.worlds.browser import chromium, render
 from clearsight.train.worlds.names import _LISTS, names
 from clearsight.train.worlds.questions import questions
@@ -190,6 +191,13 @@ def test_missing_screens_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CLEARSIGHT_SCREENS", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match=r"no rendered screens in .*; make them: python -m"):
         draw("screens", 0, "train")
+
+
+def test_a_browser_that_is_not_there_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CLEARSIGHT_CHROMIUM", "/no/chromium")
+    monkeypatch.setattr("sys.argv", ["worlds", "--screens", "2", "--folder", str(tmp_path)])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("error: CLEARSIGHT_CHROMIUM is '/no/chromium', which is no program")
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium found; install it or set CLEARSIGHT_CHROMIUM")

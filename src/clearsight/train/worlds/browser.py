@@ -91,6 +91,8 @@ def _page() -> Iterator[Any]:
     program = chromium()
     if program is None:
         raise FileNotFoundError("no Chromium found; install it or set CLEARSIGHT_CHROMIUM to its program")
+    if shutil.which(program) is None:
+        raise FileNotFoundError(f"CLEARSIGHT_CHROMIUM is {program!r}, which is no program that can be run")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser.new_page()
