@@ -32,7 +32,6 @@ from clearsight.train.whereabouts import (
     reaches,
     sizes,
     spots,
-    tallies,
     targets,
     with_places,
     words,
@@ -40,7 +39,6 @@ from clearsight.train.whereabouts import (
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import Mark, marked
 from clearsight.train.worlds.sample import CELL, Sample
-from clearsight.train.worlds.scene import COLOURS, SHAPES
 
 MIX = Mix(weights={"line": 0.5, "shapes": 0.5}, form="chat", captions=0.5, place=0.25)
 STAGE = Stage(name="s", mix=MIX, steps=1, batch_size=4, warmup=2, log_every=1, balance=0.3, precision="float32")
@@ -276,46 +274,6 @@ def moves_alone(name, example, layers, told, answers):
     torch.testing.assert_close(weight.grad, 8 * error.T @ seen_SD, rtol=1e-3, atol=1e-3)
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(SHAPES[:3]), st.sampled_from(("red", "blue")), st.floats(-9, 99), st.floats(-9, 99)),
-        max_size=9,
-    )
-)
-def test_a_shape_knows_the_how_manieth_it_is(shapes):
-    """Those in the picture, row by row and in a row from left to right; where two share a token it knows the latter."""
-    letters = [Mark(("a",), 30.0, 30.0, 5, 5)]
-    marks = letters + [Mark((name, colour), x, y, 5, 5) for name, colour, x, y in shapes]
-    found = tallies(marks, 3, 2, CELL)
-    cells = [(int(y // CELL), int(x // CELL)) for *_, x, y in shapes]
-    for index, (row, column) in enumerate((row, column) for row in range(3) for column in range(2)):
-        here = [shape for shape, cell in zip(shapes, cells, strict=True) if cell == (row, column)]
-        if not here:
-            assert (found[index] == UNKNOWN).all()
-            continue
-        name, colour, *_ = here[-1]
-        seen = [(shape, cell) for shape, cell in zip(shapes, cells, strict=True) if min(cell) >= 0 and cell[1] < 2]
-        upto = [shape[:2] for shape, cell in seen if cell <= (row, column)]
-        names, colours = zip(*upto, strict=True)
-        wanted = [len(upto), names.count(name), colours.count(colour), upto.count((name, colour))]
-        assert found[index].tolist() == wanted
-
-
-def test_the_last_of_a_kind_is_how_many_there_are(processor):
-    """What is asked for and counted is what a token knows, but for where two shapes share one."""
-    right = total = 0
-    for seed in range(200):
-        sample = draw("shapes", seed, "train")
-        example = with_places(encode(sample, processor, "chat"), sample.messages, processor)
-        counts = example.reach[:, 5:]
-        if sample.skill == "count" and sample.answer != "0":
-            total += 1
-            right += int(sample.answer) in counts.flatten().tolist()
-            if not any(name in sample.question.lower() for name in (*COLOURS, *SHAPES)):
-                assert counts[:, 0].max() == int(sample.answer)
-    assert right > 0.95 * total > 30
-
-
 def test_words_move_their_own_head_alone(processor):
     """Of the last token of each, after the third layer."""
     sample = next(s for seed in range(99) if (s := draw("documents", seed, "train", turns=3)).skill == "table field")
@@ -330,7 +288,7 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
     with torch.no_grad():
         plain = losses_of(model, pack(alone))
         add_place(model)
-        for name in ("place", "line", "size", "spot", "tally", "word"):
+        for name in ("place", "line", "size", "spot", "word"):
             torch.nn.init.normal_(model.model.get_submodule(name).weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
@@ -404,7 +362,7 @@ def test_places_are_soon_known(processor, tmp_path):
     def cost(answers):
         return torch.special.entr(answers.bincount().float() / len(answers)).sum().item()
 
-    shapes = sum(map(cost, shown[:, :4].T)) / 4 + 2 * sum(map(cost, shown[:, 5:].T))
+    shapes = sum(map(cost, shown[:, :4].T)) / 4
     by_frequency = sum(map(cost, targets(batch.inputs))) + sum(map(cost, sizes(batch.inputs))) / 2
     by_frequency += shapes * len(shown) / len(batch.reach)
     assert sum(losses[-5:]) / 5 < 0.75 * mix.place * by_frequency  # the words' loss is in it too

@@ -22,9 +22,9 @@ class Example:
     """One sequence, or several packed. supervised: (T,) bool, the tokens that are learned.
 
     marks: (M, slots) what the merged tokens of its pictures show, to learn that too (train/sight.py); with no token
-    supervised, that alone. reach: (M, 9) how far what they show reaches, what its line begins with and the how
-    manieth it is, to learn that too, spots: (S, 3) what the coordinates in it come from, and words: (W, 4) where the
-    words of its questions are printed (train/whereabouts.py).
+    supervised, that alone. reach: (M, 5) how far what they show reaches and what its line begins with, to learn that
+    too, spots: (S, 3) what the coordinates in it come from, and words: (W, 4) where the words of its questions are
+    printed (train/whereabouts.py).
     """
 
     inputs: ModelInputs

@@ -8,9 +8,8 @@ told when, too. How many rows and columns there are, which a box's numbers are s
 over, so the token that closes it is told. A row's name is read before its other cells and cannot know of them, so these
 are told how the name begins, for whoever asks for it by one of them. And a coordinate is a division: the token before
 its first digit is told what is divided, in eighths of a token, and by how many tokens, two layers before it has to say
-the digit. Counting is looking for the last of a kind where each token with a shape knows the how manieth of its kind it
-is, so it is told. A word of a question that is printed in the picture is told where. The heads that tell are thrown
-away afterwards.
+the digit. A word of a question that is printed in the picture is told where. The heads that tell are thrown away
+afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.train.example import Example
 from clearsight.train.sight import NAMES, UNKNOWN
-from clearsight.train.whereabouts import EDGES, MOST, PARTS, STEPS, TALLIES, sizes, targets
+from clearsight.train.whereabouts import EDGES, MOST, PARTS, STEPS, sizes, targets
 
 _AXES = 3
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
@@ -34,7 +33,6 @@ _LAST_LAYERS = 4  # and after which what is to be divided by that size
 _HEAD = "place"
 _LINE_HEAD = "line"
 _SIZE_HEAD = "size"
-_TALLY_HEAD = "tally"
 _WORD_HEAD = "word"
 _SPOT_HEAD = "spot"
 _WEIGHT = 8.0  # of a word or a coordinate, in visual tokens
@@ -55,7 +53,6 @@ def _answers() -> dict[str, int]:
         _HEAD: _AXES * MOST + EDGES * STEPS,
         _LINE_HEAD: len(NAMES),
         _SIZE_HEAD: 2 * MOST,
-        _TALLY_HEAD: TALLIES * MOST,
         _SPOT_HEAD: (PARTS + 1) * MOST,
         _WORD_HEAD: 2 * MOST + len(NAMES),
     }
@@ -69,11 +66,11 @@ def remove_place(model: Qwen2VL) -> None:
 @contextmanager
 def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
     """For one forward pass of `batch`: it adds to the list the cross-entropy of slot, row and column and, where
-    `reach` knows them, the mean one of the edges and those of the line's beginning and, twice, of the four counts, in
-    float32, summed over all visual tokens; the mean one of a picture's rows and columns, which weighs as much as all of
-    its tokens do; and, each as much as eight tokens, those of what is divided and by what, where `spots` knows them,
-    and of row, column and line of the words that are asked about. Nothing where there are no visual tokens or the model
-    has no such heads."""
+    `reach` knows them, the mean one of the edges and that of the line's beginning, in float32, summed over all visual
+    tokens; the mean one of a picture's rows and columns, which weighs as much as all of its tokens do; and, each as
+    much as eight tokens, those of what is divided and by what, where `spots` knows them, and of row, column and line
+    of the words that are asked about. Nothing where there are no visual tokens or the model has no such heads.
+    """
     found: list[Tensor] = []
     heads = dict(model.model.named_children())
     if _HEAD not in heads or batch.inputs.vision is None:
@@ -82,8 +79,8 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
     judge = _Judge(heads, batch, model.config.vision.merge_size)
     told = {
         _LAYERS: (judge.places,),
-        _LATE_LAYERS: (judge.lines, judge.words, judge.sizes, judge.tallies),
-        _LAST_LAYERS: (judge.tallies, judge.spots),  # counting takes more than one look
+        _LATE_LAYERS: (judge.lines, judge.words, judge.sizes),
+        _LAST_LAYERS: (judge.spots,),
     }
     hooks = [
         model.model.layers[:layers][-1].register_forward_hook(
@@ -119,12 +116,6 @@ class _Judge:
         if self._batch.reach is None:
             return hidden_TD.new_zeros(())
         return _known(self._scores(_LINE_HEAD, hidden_TD, self._seen), self._batch.reach[:, EDGES])
-
-    def tallies(self, hidden_TD: Tensor) -> Tensor:
-        if self._batch.reach is None:
-            return hidden_TD.new_zeros(())
-        told = self._scores(_TALLY_HEAD, hidden_TD, self._seen).reshape(-1, MOST)
-        return _known(told, self._batch.reach[:, EDGES + 1 :])
 
     def sizes(self, hidden_TD: Tensor) -> Tensor:
         """At the closing tokens, which follow all that is seen."""

@@ -4,7 +4,7 @@ an answer, and every word of a question that is printed in the picture."""
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -18,7 +18,6 @@ from clearsight.processor.chat import BOX_END, BOX_START
 from clearsight.train.example import Example
 from clearsight.train.sight import UNKNOWN, marks_shown, number_of
 from clearsight.train.worlds.marks import Mark
-from clearsight.train.worlds.scene import SHAPES
 
 MOST = 16
 """Slots of time, rows and columns that are told apart; what stands further on counts as the last."""
@@ -32,9 +31,8 @@ A share of the picture's width would be closer to a box's numbers (facts, 7.3), 
 BEFORE = 20
 """So many of them lie to the left of or above the corner."""
 EDGES = 4
-TALLIES = 4
 
-_SHOWN = EDGES + 1 + TALLIES  # numbers about what a token shows
+_SHOWN = EDGES + 1  # numbers about what a token shows
 _SIGNS = ".,:;?!'\"()$€"  # around a word
 
 
@@ -55,9 +53,8 @@ def sizes(inputs: ModelInputs, merge_size: int = 2) -> Tensor:
 
 
 def with_places(example: Example, messages: Sequence[Message], processor: Processor) -> Example:
-    """The encoded `messages` with how far what their pictures show reaches, what lines begin with and the how manieth
-    each shape is, unknown where one carries no marks, with what their coordinates come from, and where the words of
-    their questions are printed."""
+    """The encoded `messages` with how far what their pictures show reaches and what lines begin with, unknown where
+    one carries no marks, with what their coordinates come from, and where the words of their questions are printed."""
     merge, patch = processor.config.vision.merge_size, processor.config.vision.patch_size
     found = [torch.empty(0, _SHOWN, dtype=torch.long)]
     for grid, marks in marks_shown(messages, example.inputs, processor):
@@ -65,7 +62,7 @@ def with_places(example: Example, messages: Sequence[Message], processor: Proces
             found.append(torch.full((grid.tokens(merge), _SHOWN), UNKNOWN))
         else:
             where = grid.h // merge, grid.w // merge, merge * patch
-            each = reaches(marks, *where), beginnings(marks, *where)[:, None], tallies(marks, *where)
+            each = reaches(marks, *where), beginnings(marks, *where)[:, None]
             found.append(torch.cat(each, dim=1))
     coordinates, asked = spots(example, processor), words(example, messages, processor)
     return replace(example, reach=torch.cat(found), spots=coordinates, words=asked)
@@ -189,22 +186,6 @@ def beginnings(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Ten
         line = (mark for mark in characters if abs(mark.y - last.y) <= last.down)
         found[at] = number_of(min(line, key=lambda mark: mark.x).what[0])
     return found.flatten()
-
-
-def tallies(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> Tensor:
-    """(rows * columns, 4) int64: for each cell with the middle of a shape how many shapes have theirs in it or in a
-    cell before it, row by row: in all, of the name of its last shape, of that one's colour, and of both, MOST - 1 at
-    most; unknown if it holds none."""
-    shapes = [mark for mark in marks if mark.what[0] in SHAPES]
-    found = torch.full((rows, columns, TALLIES), UNKNOWN)
-    counts: Counter[tuple[str | None, str | None]] = Counter()
-    for at, inside in sorted(_held(shapes, rows, columns, cell).items()):
-        for mark in inside:
-            name, colour = mark.what
-            kinds = (None, None), (name, None), (None, colour), (name, colour)
-            counts.update(kinds)
-        found[at] = torch.tensor([min(MOST - 1, counts[kind]) for kind in kinds])
-    return found.view(-1, TALLIES)
 
 
 def _held(marks: Iterable[Mark], rows: int, columns: int, cell: int) -> dict[tuple[int, int], list[Mark]]:
