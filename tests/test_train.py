@@ -123,6 +123,20 @@ def test_casual_questions_ask_the_same_and_nothing_else_changes():
     assert changed > 100
 
 
+def test_the_stated_share_of_pictures_gets_one_question_alone(processor):
+    """Whatever would come late in a dialogue comes first there."""
+    share = {}
+    for single in (0.0, 0.4, 1.0):
+        mix = Mix(weights={"documents": 1.0}, form="chat", turns=6, single=single)
+        stream = BatchStream(processor, mix, 1, seed=1)
+        opening = processor.tokenizer.special_ids["<|im_start|>"]
+        turns = [int((stream[number].inputs.ids == opening).sum()) for number in range(150)]
+        share[single] = turns.count(3) / len(turns)  # system, user, assistant
+    assert share[0.0] < 0.2
+    assert abs(share[0.4] - (0.4 + 0.6 * share[0.0])) < 0.15
+    assert share[1.0] == 1.0
+
+
 def test_a_share_of_captions_is_a_share():
     with pytest.raises(ValueError, match=r"captions is 1\.5; it must be from 0 to 1"):
         Mix(weights={"word": 1.0}, form="chat", captions=1.5)

@@ -29,12 +29,13 @@ class Mix:
 
     form: "caption", picture-text pairs, or "chat", dialogue (facts, 9), or "marks", pictures with what their patches
     show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
-    turns: up to so many questions about one picture, where a world has them. captions: in dialogue, the share of
-    words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual: the
-    share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside the
-    words and weighs so much of what an answer does. place: so much weighs when and where each visual token is, how
-    far what it shows reaches, what its line begins with and the how manieth it is, how large its picture is, what
-    a coordinate comes from, and where a word that is asked about is printed.
+    turns: up to so many questions about one picture, where a world has them. single: the share of pictures with one
+    question alone, or what comes late in dialogues is learned only after what comes early. captions: in dialogue, the
+    share of words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual:
+    the share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside
+    the words and weighs so much of what an answer does. place: so much weighs when and where each visual token is,
+    how far what it shows reaches and what its line begins with, how large its picture is, what a coordinate comes
+    from, and where a word that is asked about is printed.
     """
 
     weights: dict[str, float]
@@ -43,13 +44,14 @@ class Mix:
     level_end: float = 1.0
     ramp: int = 1
     turns: int = 1
+    single: float = 0.0
     captions: float = 0.0
     casual: float = 0.0
     sight: float = 0.0
     place: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("captions", "casual"):
+        for name in ("single", "captions", "casual"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name in ("sight", "place"):
@@ -141,7 +143,8 @@ class BatchStream:
         names, weights = list(self.mix.weights), list(self.mix.weights.values())
         while True:
             world = rng.choices(names, weights)[0]
-            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch), self.mix.turns)
+            turns = 1 if self.mix.single and rng.random() < self.mix.single else self.mix.turns
+            sample = draw(world, rng.getrandbits(60), "train", self.mix.level(batch), turns)
             form = self.mix.form
             if form == "chat" and world in _CAPTIONED and rng.random() < self.mix.captions:
                 form = "caption"
