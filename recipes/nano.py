@@ -582,6 +582,24 @@ def stages() -> list[Stage]:
         warmup=5,
         seed=39,
     )  # fmt: skip
+    # What has to be counted or compared is worked out aloud, and three pictures in ten get one question alone.
+    aloud = after(
+        mend,
+        "aloud",
+        weights={
+            "word": 0.02, "line": 0.22, "page": 0.04, "documents": 0.2, "shapes": 0.17, "boxes": 0.11,
+            "screens": 0.1, "calls": 0.095, "clips": 0.04, "live": 0.005,
+        },
+        single=0.3,
+        sight=0.2,
+        rates=Rates(vision=0.7),
+        place=0.3,
+        steps=1600,
+        lr=1.4e-3,
+        warmup=20,
+        decay=1.0,
+        seed=40,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -618,6 +636,7 @@ def stages() -> list[Stage]:
         full,
         both,
         mend,
+        aloud,
     ]
 
 

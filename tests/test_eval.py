@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearsight import VLM
+from clearsight.answer import Reply, Usage
 from clearsight.cli import main
-from clearsight.eval import evaluate, markdown_table, write_report
-from clearsight.eval.metrics import anls, boxes_match, calls_match, characters, edit_distance, overlap, relaxed
-from clearsight.messages import ToolCall
+from clearsight.eval import evaluate, judge, markdown_table, write_report
+from clearsight.eval.metrics import anls, boxes_match, calls_match, characters, edit_distance, overlap, relaxed, result
+from clearsight.messages import Message, Text, ToolCall
 from clearsight.train.examine import WORLDS, held_out
+from clearsight.train.worlds import Sample
 
 texts = st.text("ab cAé1", max_size=8)
 
@@ -37,6 +39,39 @@ def test_edit_distance_is_a_distance(one, two, three):
 )
 def test_anls(given_text, wanted, value):
     assert anls(given_text, wanted) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "came_to"),
+    [
+        ("1 tea, 2 milk: 2", "2"),
+        ("tea 3.10, milk 2.00: milk", "milk"),
+        ("at 10:30: late: yes", "yes"),
+        ("10:30", "10:30"),
+        ("milk", "milk"),
+        ("", ""),
+    ],
+)
+def test_what_an_answer_comes_to_follows_its_last_colon(text, came_to):
+    assert result(text) == came_to
+
+
+@pytest.mark.parametrize(
+    ("metric", "given_text", "value"),
+    [
+        ("result", "1 tea, 2 milk: 2", 1.0),
+        ("result", "1 beer, 2 milk: 2", 1.0),
+        ("result", "2", 1.0),
+        ("result", "1 tea: 1", 0.0),
+        ("result", "1 tea, 2 milk", 0.0),
+        ("result-anls", "12: 3", 0.0),
+        ("result-anls", "tea 9: 2", 1.0),
+    ],
+)
+def test_working_is_not_judged_but_what_it_comes_to(metric, given_text, value):
+    label = Message("assistant", (Text("1 tea, 2 milk: 2"),))
+    sample = Sample(messages=(Message("user", (Text("How many?"),)), label), skill="s", metric=metric)
+    assert judge(Reply(given_text, "stop", Usage(1, 1), ()), sample) == value
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clearsight.eval.metrics import result
 from clearsight.messages import Box, Text, ToolCall
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.boxes import _scene, shape_box
@@ -76,7 +77,7 @@ def test_training_has_few_things_more_often_than_a_test():
         scenes[split] = Counter(len(found) for found in marks if len(found[0].what) > 1)
         drawn = (draw("documents", seed, split, turns=9).messages for seed in range(500))
         answers = [asked for messages in drawn for asked in zip(messages[::2], messages[1::2], strict=True)]
-        counted = [reply.parts[0].text for user, reply in answers if "rows" in user.parts[-1].text]
+        counted = [result(reply.parts[0].text) for user, reply in answers if "rows" in user.parts[-1].text]
         tables[split] = Counter(counted)
     for found, few, least, most in ((scenes, (1, 2), 0.55, 0.4), (tables, ("2",), 0.33, 0.3)):
         assert set(found["test"]) <= set(found["train"])
@@ -136,23 +137,28 @@ def test_areas_and_angles_follow_from_the_measures_written():
 
 
 @given(seeds)
-def test_no_cell_of_training_is_asked_for_both_ways_and_a_test_asks_for_one_row_of_a_column(seed):
+def test_a_column_of_training_is_asked_for_one_way_and_one_of_a_test_both(seed):
+    """A cell by its row or a row by its cell, which is found by reading down to it."""
     for split in ("train", "test"):
         asks = _table(random.Random(seed), split, 1.0).asks
-        cells = [(slots["column"], answer, slots["row"]) for section, slots, answer, _ in asks if section == "cell"]
-        rows = [(slots["column"], slots["value"], row) for section, slots, row, _ in asks if section == "row of"]
-        values = Counter(column for column, *_ in cells)
-        names = int(next(answer for section, _, answer, _ in asks if section == "rows"))
-        assert len(rows) == len(set(rows))
-        assert len({(column, value) for column, value, _ in rows}) == len(rows)
-        assert max(Counter(column for column, *_ in rows).values(), default=0) <= (names + 1) // 2
-        if split == "train":
-            assert not set(rows) & set(cells)
-            assert set(values.values()) == {names // 2}
-        else:
-            assert set(rows) <= set(cells)
-            assert set(values.values()) == {names}
-            assert max(Counter(column for column, *_ in rows).values(), default=0) <= 1
+        counted = next(answer for section, _, answer, _ in asks if section == "rows")
+        names = re.findall(r"\d+ ([^,:]+)", counted.rpartition(": ")[0])
+        assert result(counted) == str(len(names))
+        cells = {(slots["column"], slots["row"]): answer for section, slots, answer, _ in asks if section == "cell"}
+        backs = {slots["column"]: (slots["value"], answer) for section, slots, answer, _ in asks if section == "row of"}
+        assert sum(section == "row of" for section, *_ in asks) == len(backs)
+        assert {row for _, row in cells} in (set(), set(names))
+        for column, (value, answer) in backs.items():
+            row = result(answer)
+            steps = answer.removesuffix(f": {row}").split(", ")
+            assert [name for name, step in zip(names, steps, strict=False) if step.startswith(f"{name} ")][-1] == row
+            assert steps[-1] == f"{row} {value}"
+            assert len(steps) == 1 + names.index(row)
+            if split == "train":
+                assert (column, row) not in cells
+            else:
+                assert steps == [f"{name} {cells[column, name]}" for name in names[: len(steps)]]
+                assert [cells[column, name] for name in names].count(value) == 1
 
 
 def dialogues(world, count):
@@ -175,18 +181,31 @@ def section_of(question):
     return max(fitting)[1]
 
 
-def test_prices_are_heard_after_what_could_be_told_from_them():
-    """And a name of a table may be the answer twice, or the last could be told without a look."""
-    followed = repeated = 0
-    for sections, answers in dialogues("documents", 300):
-        ranks = [index for index, section in enumerate(sections) if section in ("dearest", "cheapest")]
-        prices = [index for index, section in enumerate(sections) if section == "price of"]
-        followed += bool(ranks and prices)
-        assert max(ranks, default=-1) < min(prices, default=99)
-        names = [answer for section, answer in zip(sections, answers, strict=True) if section == "row of"]
-        repeated += len(names) - len(set(names))
-    assert followed > 20
-    assert repeated > 10
+def test_what_is_worked_out_comes_last_and_prices_are_asked_for_one_way():
+    """Or the prices could be copied from what is said before the dearest, and the names from the count."""
+    worked = ("items", "dearest", "cheapest", "rows", "row of")
+    ranks = prices = 0
+    for sections, _ in dialogues("documents", 300):
+        late = [section in worked for section in sections]
+        assert late == sorted(late)
+        ranked = sum(section in ("dearest", "cheapest") for section in sections)
+        assert ranked <= 1
+        assert not ranked or not {"price of", "items"} & set(sections)
+        ranks, prices = ranks + ranked, prices + ("price of" in sections)
+    assert ranks > 10
+    assert prices > 20
+
+
+@given(seeds)
+def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
+    asks = {section: answer for section, _, answer, _ in _receipt(random.Random(seed), "test", 1.0).asks}
+    if "dearest" in asks:
+        for section, best in (("dearest", max), ("cheapest", min)):
+            steps = asks[section].rpartition(": ")[0].split(", ")
+            goods = [re.fullmatch(r"(.+) [$€]?(\d+\.\d\d)", step).groups() for step in steps]
+            assert result(asks[section]) == best(goods, key=lambda good: float(good[1]))[0]
+            assert [good for good, _ in goods] == re.findall(r"\d+ ([^,:]+)", asks["items"].rpartition(": ")[0])
+            assert result(asks["items"]) == str(len(goods))
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():
@@ -296,7 +315,7 @@ def test_chart_answers_follow_from_the_plotted_values(seed):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_receipt_adds_up(seed):
-    page = _receipt(random.Random(seed), "train", 1.0)
+    page = _receipt(random.Random(seed), "test", 1.0)
     fields = {field.name: field.value for field in page.fields}
     amount = {
         name: float(re.sub("[^0-9.]", "", fields[name])) for name in ("subtotal", "tax", "total") if name in fields

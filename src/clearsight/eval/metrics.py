@@ -35,6 +35,11 @@ def anls(given: str, wanted: str) -> float:
     return similarity if similarity >= _MIN_ANLS else 0.0
 
 
+def result(text: str) -> str:
+    """What an answer that shows its working comes to: what follows its last colon and blank, all of it if none is."""
+    return text.rpartition(": ")[2]
+
+
 def relaxed(given: str, wanted: str) -> float:
     """A number within 5% of the wanted one; other texts must be equal but for case (ChartQA)."""
     ours, gold = _number(given), _number(wanted)
@@ -118,7 +123,9 @@ def _tool_call(reply: Reply, sample: Labelled) -> float:
 
 METRICS: Mapping[str, Callable[[Reply, Labelled], float]] = {
     "exact": _of_texts(exact),
+    "result": _of_texts(lambda given, wanted: exact(result(given), result(wanted))),
     "anls": _of_texts(anls),
+    "result-anls": _of_texts(lambda given, wanted: anls(result(given), result(wanted))),
     "relaxed": _of_texts(relaxed),
     "characters": _of_texts(characters),
     "iou": _iou,

@@ -13,13 +13,16 @@ from clearsight.messages import Image
 from .marks import TICK_BOX, Mark
 from .names import person, pick
 from .questions import absent, phrase
-from .sample import Asked, Metric, Sample, Split, about, belongs, talk
+from .sample import Asked, Metric, Sample, Split, about, belongs, numbered, talk, worked
 from .sheet import Field, Sheet
 from .tokens import token
 
 _ABSENT_SHARE = 0.08
+_RANK_SHARE = 0.5  # of training's receipts: what is dearest is asked for, not each price
 _SHORT_SHARE = 0.4  # of training: to find one of two rows is learned before one of five
 
+
+_WORKED = ("items", "dearest", "cheapest", "rows", "row of")  # shown step by step, which tells much of what is there
 
 # Section of questions.txt, slots, answer, metric.
 Ask = tuple[str, dict[str, str], str, Metric]
@@ -55,9 +58,10 @@ def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
     section, slots, answer, metric = ask
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
     question = phrase(rng, section, split, **slots)
-    topic = " ".join((section, *slots.values())) if metric == "exact" or section == "row of" else ""
-    # What is dearest could be told from prices that were heard.
-    return Asked(question, answer, skill, metric, topic, late=int(section == "price of"))
+    topic = " ".join((section, *slots.values())) if metric == "exact" or section in _WORKED else ""
+    if kind in ("receipt", "table"):
+        metric = "result" if metric == "exact" else "result-anls"
+    return Asked(question, answer, skill, metric, topic, late=int(section in _WORKED))
 
 
 # --- receipts ----------------------------------------------------------------------------------------------
@@ -84,11 +88,18 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     lines = [(good, currency + f"{price:.2f}") for good, price in zip(goods, prices, strict=True)]
     picture = _receipt_picture(rng, split, head, lines, foot, currency)
     asks: list[Ask] = [("price of", {"name": good}, price, "anls") for good, price in lines]
-    asks.append(("items", {}, str(count), "exact"))
+    asks.append(("items", {}, numbered(goods), "exact"))
     if count > 1 and len(set(prices)) == count:
         ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
-        ranks: list[Ask] = [("dearest", {}, ranked[-1], "anls"), ("cheapest", {}, ranked[0], "anls")]
-        asks += ranks * (3 if split == "train" else 1)  # they ask for all prices, so they are practised more
+        steps = [f"{good} {price}" for good, price in lines]
+        ranks: list[Ask] = [
+            ("dearest", {}, worked(steps, ranked[-1]), "anls"),
+            ("cheapest", {}, worked(steps, ranked[0]), "anls"),
+        ]
+        if split == "train" and rng.random() < _RANK_SHARE:
+            asks = [rng.choice(ranks)]  # which tells all prices
+        elif split == "test":
+            asks += ranks
     priced = {"subtotal", "tax", "total"}
     foot = [Field(f.name, currency + f.value if f.name in priced else f.value) for f in foot]
     return Page(picture, [*head, *foot, foot[-1]], asks, missing)
@@ -256,16 +267,19 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
     rows = pick(rng, "first", split, 2 + rng.randint(0, round(3 * level)))
     cells = {row: [_COLUMNS[column](rng, split) for column in columns] for row in rows}
     picture = _table_picture(rng, split, columns, cells)
-    asks: list[Ask] = [("rows", {}, str(len(rows)), "exact")]
+    asks: list[Ask] = [("rows", {}, numbered(rows), "exact")]
     for index, column in enumerate(columns):
         values = [cells[row][index] for row in rows]
-        # In a dialogue the way back could be copied from the way there, so training goes one of them.
-        back = rng.sample(rows, (1 + len(rows)) // 2 if split == "train" else 1)
-        there = [row for row in rows if split == "test" or row not in back]
-        asks += [("cell", {"column": column, "row": row}, cells[row][index], "anls") for row in there]
-        for row in back:
-            if values.count(cells[row][index]) == 1:
-                asks.append(("row of", {"column": column, "value": cells[row][index]}, row, "anls"))
+        (back,) = rng.sample(rows, 1)
+        asks_back = values.count(cells[back][index]) == 1
+        # In a dialogue cells could be copied from the search of a row, so training asks for one or the other.
+        if split == "test" or not asks_back or rng.random() < 0.5:
+            asks += [("cell", {"column": column, "row": row}, cells[row][index], "anls") for row in rows]
+            asks_back = asks_back and split == "test"
+        if asks_back:
+            steps = [f"{row} {cells[row][index]}" for row in rows[: 1 + rows.index(back)]]
+            slots = {"column": column, "value": cells[back][index]}
+            asks.append(("row of", slots, worked(steps, back), "anls"))
     return Page(picture, [], asks, [name for name in _COLUMNS if name not in columns])
 
 
