@@ -582,7 +582,7 @@ def stages() -> list[Stage]:
         warmup=5,
         seed=39,
     )  # fmt: skip
-    # What has to be counted or compared is worked out aloud, and three pictures in ten get one question alone.
+    # Tables and receipts are worked out aloud, and three pictures in ten get one question alone.
     aloud = after(
         mend,
         "aloud",
@@ -599,6 +599,23 @@ def stages() -> list[Stage]:
         warmup=20,
         decay=1.0,
         seed=40,
+    )  # fmt: skip
+    # At a low rate and with words alone.
+    last = after(
+        aloud,
+        "last",
+        weights={
+            "word": 0.03, "line": 0.22, "page": 0.05, "documents": 0.22, "shapes": 0.17, "boxes": 0.1,
+            "screens": 0.08, "calls": 0.08, "clips": 0.045, "live": 0.005,
+        },
+        single=0.4,
+        sight=0,
+        rates=Rates(vision=0),
+        place=0,
+        steps=740,
+        lr=7e-4,
+        warmup=10,
+        seed=41,
     )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
@@ -637,6 +654,7 @@ def stages() -> list[Stage]:
         both,
         mend,
         aloud,
+        last,
     ]
 
 

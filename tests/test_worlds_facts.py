@@ -77,7 +77,7 @@ def test_training_has_few_things_more_often_than_a_test():
         scenes[split] = Counter(len(found) for found in marks if len(found[0].what) > 1)
         drawn = (draw("documents", seed, split, turns=9).messages for seed in range(500))
         answers = [asked for messages in drawn for asked in zip(messages[::2], messages[1::2], strict=True)]
-        counted = [result(reply.parts[0].text) for user, reply in answers if "rows" in user.parts[-1].text]
+        counted = [reply.parts[0].text for user, reply in answers if "rows" in user.parts[-1].text]
         tables[split] = Counter(counted)
     for found, few, least, most in ((scenes, (1, 2), 0.55, 0.4), (tables, ("2",), 0.33, 0.3)):
         assert set(found["test"]) <= set(found["train"])
@@ -140,24 +140,26 @@ def test_areas_and_angles_follow_from_the_measures_written():
 def test_a_column_of_training_is_asked_for_one_way_and_one_of_a_test_both(seed):
     """A cell by its row or a row by its cell, which is found by reading down to it."""
     for split in ("train", "test"):
-        asks = _table(random.Random(seed), split, 1.0).asks
-        counted = next(answer for section, _, answer, _ in asks if section == "rows")
-        names = re.findall(r"\d+ ([^,:]+)", counted.rpartition(": ")[0])
-        assert result(counted) == str(len(names))
-        cells = {(slots["column"], slots["row"]): answer for section, slots, answer, _ in asks if section == "cell"}
-        backs = {slots["column"]: (slots["value"], answer) for section, slots, answer, _ in asks if section == "row of"}
-        assert sum(section == "row of" for section, *_ in asks) == len(backs)
-        assert {row for _, row in cells} in (set(), set(names))
-        for column, (value, answer) in backs.items():
+        page = _table(random.Random(seed), split, 1.0)
+        number = int(next(answer for section, _, answer, _ in page.asks if section == "rows"))
+        spelled = "".join(mark.what[0] for mark in marks_of(page.picture))
+        cells = {
+            (slots["column"], slots["row"]): answer for section, slots, answer, _ in page.asks if section == "cell"
+        }
+        backs = [(slots["column"], slots["value"], a) for section, slots, a, _ in page.asks if section == "row of"]
+        assert len(set(backs)) == len({column for column, *_ in backs}) == len(backs) // (3 if split == "train" else 1)
+        assert set(Counter(column for column, _ in cells).values()) <= {number}
+        for column, value, answer in backs:
             row = result(answer)
             steps = answer.removesuffix(f": {row}").split(", ")
-            assert [name for name, step in zip(names, steps, strict=False) if step.startswith(f"{name} ")][-1] == row
             assert steps[-1] == f"{row} {value}"
-            assert len(steps) == 1 + names.index(row)
+            assert len(steps) <= number
+            assert re.search(".*".join(re.escape(step.replace(" ", "", 1).split()[0][:3]) for step in steps), spelled)
             if split == "train":
                 assert (column, row) not in cells
             else:
-                assert steps == [f"{name} {cells[column, name]}" for name in names[: len(steps)]]
+                names = [name for of, name in cells if of == column]
+                assert steps == [f"{name} {cells[column, name]}" for name in names[: 1 + names.index(row)]]
                 assert [cells[column, name] for name in names].count(value) == 1
 
 
@@ -183,14 +185,14 @@ def section_of(question):
 
 def test_what_is_worked_out_comes_last_and_prices_are_asked_for_one_way():
     """Or the prices could be copied from what is said before the dearest, and the names from the count."""
-    worked = ("items", "dearest", "cheapest", "rows", "row of")
+    worked = ("dearest", "cheapest", "row of")
     ranks = prices = 0
     for sections, _ in dialogues("documents", 300):
         late = [section in worked for section in sections]
         assert late == sorted(late)
         ranked = sum(section in ("dearest", "cheapest") for section in sections)
         assert ranked <= 1
-        assert not ranked or not {"price of", "items"} & set(sections)
+        assert not ranked or "price of" not in sections
         ranks, prices = ranks + ranked, prices + ("price of" in sections)
     assert ranks > 10
     assert prices > 20
@@ -204,8 +206,7 @@ def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
             steps = asks[section].rpartition(": ")[0].split(", ")
             goods = [re.fullmatch(r"(.+) [$€]?(\d+\.\d\d)", step).groups() for step in steps]
             assert result(asks[section]) == best(goods, key=lambda good: float(good[1]))[0]
-            assert [good for good, _ in goods] == re.findall(r"\d+ ([^,:]+)", asks["items"].rpartition(": ")[0])
-            assert result(asks["items"]) == str(len(goods))
+            assert asks["items"] == str(len(goods))
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():

@@ -123,7 +123,6 @@ def _tool_call(reply: Reply, sample: Labelled) -> float:
 
 METRICS: Mapping[str, Callable[[Reply, Labelled], float]] = {
     "exact": _of_texts(exact),
-    "result": _of_texts(lambda given, wanted: exact(result(given), result(wanted))),
     "anls": _of_texts(anls),
     "result-anls": _of_texts(lambda given, wanted: anls(result(given), result(wanted))),
     "relaxed": _of_texts(relaxed),

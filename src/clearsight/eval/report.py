@@ -22,7 +22,6 @@ CONTROLS = {
 _GAP = 4
 _METRICS = {
     "exact": "equal to the last character",
-    "result": "what it comes to is equal",
     "anls": "edit similarity, 0 below a half",
     "result-anls": "edit similarity of what it comes to, 0 below a half",
     "relaxed": "number within 5%, text equal but for case",

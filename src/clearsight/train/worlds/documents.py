@@ -13,16 +13,17 @@ from clearsight.messages import Image
 from .marks import TICK_BOX, Mark
 from .names import person, pick
 from .questions import absent, phrase
-from .sample import Asked, Metric, Sample, Split, about, belongs, numbered, talk, worked
+from .sample import Asked, Metric, Sample, Split, about, belongs, talk, worked
 from .sheet import Field, Sheet
 from .tokens import token
 
 _ABSENT_SHARE = 0.08
 _RANK_SHARE = 0.5  # of training's receipts: what is dearest is asked for, not each price
+_PRACTICE = 3  # times as often as others comes in training what is worked out; once in a dialogue
 _SHORT_SHARE = 0.4  # of training: to find one of two rows is learned before one of five
 
 
-_WORKED = ("items", "dearest", "cheapest", "rows", "row of")  # shown step by step, which tells much of what is there
+_WORKED = ("dearest", "cheapest", "row of")  # shown step by step, which tells much of what is there
 
 # Section of questions.txt, slots, answer, metric.
 Ask = tuple[str, dict[str, str], str, Metric]
@@ -44,7 +45,7 @@ def draw_documents(rng: random.Random, *, split: Split, level: float = 1.0, turn
     """
     if split == "train" and rng.random() < _SHORT_SHARE:
         level *= rng.random()
-    kind = rng.choice(list(_KINDS))
+    kind = rng.choices(list(_KINDS), _SHARES)[0] if split == "train" else rng.choice(list(_KINDS))
     page = _KINDS[kind](rng, split, level)
     if page.missing and rng.random() < _ABSENT_SHARE:
         name = rng.choice(page.missing)
@@ -59,8 +60,8 @@ def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
     question = phrase(rng, section, split, **slots)
     topic = " ".join((section, *slots.values())) if metric == "exact" or section in _WORKED else ""
-    if kind in ("receipt", "table"):
-        metric = "result" if metric == "exact" else "result-anls"
+    if kind in ("receipt", "table") and metric == "anls":
+        metric = "result-anls"
     return Asked(question, answer, skill, metric, topic, late=int(section in _WORKED))
 
 
@@ -88,7 +89,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     lines = [(good, currency + f"{price:.2f}") for good, price in zip(goods, prices, strict=True)]
     picture = _receipt_picture(rng, split, head, lines, foot, currency)
     asks: list[Ask] = [("price of", {"name": good}, price, "anls") for good, price in lines]
-    asks.append(("items", {}, numbered(goods), "exact"))
+    asks.append(("items", {}, str(count), "exact"))
     if count > 1 and len(set(prices)) == count:
         ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
         steps = [f"{good} {price}" for good, price in lines]
@@ -97,7 +98,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
             ("cheapest", {}, worked(steps, ranked[0]), "anls"),
         ]
         if split == "train" and rng.random() < _RANK_SHARE:
-            asks = [rng.choice(ranks)]  # which tells all prices
+            asks = [asks[-1], *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
         elif split == "test":
             asks += ranks
     priced = {"subtotal", "tax", "total"}
@@ -267,7 +268,7 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
     rows = pick(rng, "first", split, 2 + rng.randint(0, round(3 * level)))
     cells = {row: [_COLUMNS[column](rng, split) for column in columns] for row in rows}
     picture = _table_picture(rng, split, columns, cells)
-    asks: list[Ask] = [("rows", {}, numbered(rows), "exact")]
+    asks: list[Ask] = [("rows", {}, str(len(rows)), "exact")]
     for index, column in enumerate(columns):
         values = [cells[row][index] for row in rows]
         (back,) = rng.sample(rows, 1)
@@ -279,7 +280,7 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
         if asks_back:
             steps = [f"{row} {cells[row][index]}" for row in rows[: 1 + rows.index(back)]]
             slots = {"column": column, "value": cells[back][index]}
-            asks.append(("row of", slots, worked(steps, back), "anls"))
+            asks += [("row of", slots, worked(steps, back), "anls")] * (_PRACTICE if split == "train" else 1)
     return Page(picture, [], asks, [name for name in _COLUMNS if name not in columns])
 
 
@@ -345,3 +346,4 @@ _KINDS: dict[str, Callable[[random.Random, Split, float], Page]] = {
     "table": _table,
     "letter": _letter,
 }
+_SHARES = (3, 2, 3, 1)  # of training: what takes longest to learn comes most often

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from clearsight.messages import Box, Image, Message, Part, Text, Tool
 Split = Literal["train", "test"]
 
 # How an answer is judged; the rules are in clearsight.eval.metrics.
-Metric = Literal["exact", "result", "anls", "result-anls", "relaxed", "iou", "point-in-box", "tool-call", "characters"]
+Metric = Literal["exact", "anls", "result-anls", "relaxed", "iou", "point-in-box", "tool-call", "characters"]
 
 # Sides are multiples of one merged token (facts, 3.2), so the processor's resize is the identity.
 CELL = 28
@@ -115,11 +115,6 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
 def worked(steps: Iterable[str], result: str) -> str:
     """An answer that shows what it comes from before it says it: a small model cannot do all of it in one step."""
     return f"{', '.join(steps)}: {result}"
-
-
-def numbered(things: Sequence[str]) -> str:
-    """How many there are, counted aloud."""
-    return worked((f"{number} {thing}" for number, thing in enumerate(things, 1)), str(len(things))) if things else "0"
 
 
 def _heard(asked: Asked) -> tuple[str, Said]:
