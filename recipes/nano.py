@@ -676,6 +676,7 @@ MEANS = {
     "full": [("close-mean", 0.3)],
     "both": [("full", 0.5), ("close-mean", 0.25)],
     "mend": [("both-mean", 0.4)],
+    "last": [("aloud", 0.22)],
 }
 
 
