@@ -198,6 +198,22 @@ def test_what_is_worked_out_comes_last_and_prices_are_asked_for_one_way():
     assert prices > 20
 
 
+def test_what_is_worked_out_is_judged_by_what_it_comes_to_and_practised_most():
+    """In training tables and receipts come more often than letters, which are known long before."""
+    for split in ("train", "test"):
+        drawn = [draw("documents", seed, split) for seed in range(400)]
+        kinds = Counter(sample.skill.split()[0] for sample in drawn)
+        worked = [sample for sample in drawn if ": " in sample.answer]
+        assert {sample.metric for sample in worked} == {"result-anls"}
+        if split == "train":
+            assert min(kinds["table"], kinds["receipt"]) > 2 * kinds["letter"]
+            tables = [sample for sample in worked if sample.skill == "table field"]
+            assert len(tables) > 0.3 * kinds["table"]
+            assert len(worked) - len(tables) > 5
+        else:
+            assert max(kinds[kind] for kind in ("table", "receipt", "form", "letter")) < 2 * kinds["letter"]
+
+
 @given(seeds)
 def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
     asks = {section: answer for section, _, answer, _ in _receipt(random.Random(seed), "test", 1.0).asks}
