@@ -137,11 +137,14 @@ def test_the_stated_share_of_pictures_gets_one_question_alone(processor):
     assert share[1.0] == 1.0
 
 
-def test_a_share_of_captions_is_a_share():
-    with pytest.raises(ValueError, match=r"captions is 1\.5; it must be from 0 to 1"):
-        Mix(weights={"word": 1.0}, form="chat", captions=1.5)
-    with pytest.raises(ValueError, match=r"casual is -0\.1; it must be from 0 to 1"):
-        Mix(weights={"word": 1.0}, form="chat", casual=-0.1)
+@pytest.mark.parametrize("share", ["captions", "casual", "single"])
+def test_a_share_is_from_nothing_to_all(share):
+    for wrong in (1.5, -0.1):
+        with pytest.raises(ValueError, match=f"{share} is {wrong}; it must be from 0 to 1"):
+            Mix(weights={"word": 1.0}, form="chat", **{share: wrong})
+
+
+def test_the_weight_of_sight_has_limits():
     with pytest.raises(ValueError, match="sight is -1; it must be from 0 to 1000"):
         Mix(weights={"word": 1.0}, form="chat", sight=-1)
 

@@ -59,7 +59,7 @@ def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
     section, slots, answer, metric = ask
     skill = f"{kind} field" if metric == "anls" else f"{kind} count or tick"
     question = phrase(rng, section, split, **slots)
-    topic = " ".join((section, *slots.values())) if metric == "exact" or section in _WORKED else ""
+    topic = " ".join((section, *slots.values())) if metric == "exact" else ""
     if kind in ("receipt", "table") and metric == "anls":
         metric = "result-anls"
     return Asked(question, answer, skill, metric, topic, late=int(section in _WORKED))
