@@ -184,7 +184,7 @@ def section_of(question):
 
 
 def test_what_is_worked_out_comes_last_and_prices_are_asked_for_one_way():
-    """Or the prices could be copied from what is said before the dearest, and the names from the count."""
+    """Or the prices could be copied from what is said before the dearest."""
     worked = ("dearest", "cheapest", "row of")
     ranks = prices = 0
     for sections, _ in dialogues("documents", 300):

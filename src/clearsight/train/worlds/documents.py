@@ -89,7 +89,8 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     lines = [(good, currency + f"{price:.2f}") for good, price in zip(goods, prices, strict=True)]
     picture = _receipt_picture(rng, split, head, lines, foot, currency)
     asks: list[Ask] = [("price of", {"name": good}, price, "anls") for good, price in lines]
-    asks.append(("items", {}, str(count), "exact"))
+    items: Ask = ("items", {}, str(count), "exact")
+    asks.append(items)
     if count > 1 and len(set(prices)) == count:
         ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
         steps = [f"{good} {price}" for good, price in lines]
@@ -98,7 +99,7 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
             ("cheapest", {}, worked(steps, ranked[0]), "anls"),
         ]
         if split == "train" and rng.random() < _RANK_SHARE:
-            asks = [asks[-1], *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
+            asks = [items, *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
         elif split == "test":
             asks += ranks
     priced = {"subtotal", "tax", "total"}
@@ -272,12 +273,12 @@ def _table(rng: random.Random, split: Split, level: float) -> Page:
     for index, column in enumerate(columns):
         values = [cells[row][index] for row in rows]
         (back,) = rng.sample(rows, 1)
-        asks_back = values.count(cells[back][index]) == 1
+        unique = values.count(cells[back][index]) == 1
         # In a dialogue cells could be copied from the search of a row, so training asks for one or the other.
-        if split == "test" or not asks_back or rng.random() < 0.5:
+        only_back = split == "train" and unique and rng.random() >= 0.5
+        if not only_back:
             asks += [("cell", {"column": column, "row": row}, cells[row][index], "anls") for row in rows]
-            asks_back = asks_back and split == "test"
-        if asks_back:
+        if only_back or (unique and split == "test"):
             steps = [f"{row} {cells[row][index]}" for row in rows[: 1 + rows.index(back)]]
             slots = {"column": column, "value": cells[back][index]}
             asks += [("row of", slots, worked(steps, back), "anls")] * (_PRACTICE if split == "train" else 1)
