@@ -48,11 +48,14 @@ def test_anls(given_text, wanted, value):
         ("tea 3.10, milk 2.00: milk", "milk"),
         ("at 10:30: late: yes", "yes"),
         ("10:30", "10:30"),
+        ("12 : 3 = 4", "4"),
+        ("2 + 3 = 5, 5 x 2 = 10 cm", "10 cm"),
+        ("x=5", "x=5"),
         ("milk", "milk"),
         ("", ""),
     ],
 )
-def test_what_an_answer_comes_to_follows_its_last_colon(text, came_to):
+def test_what_an_answer_comes_to_follows_its_last_colon_or_equals_sign(text, came_to):
     assert result(text) == came_to
 
 
@@ -68,9 +71,22 @@ def test_what_an_answer_comes_to_follows_its_last_colon(text, came_to):
     ],
 )
 def test_working_is_not_judged_but_what_it_comes_to(given_text, value):
-    label = Message("assistant", (Text("tea 9, milk 2: milk"),))
-    sample = Sample(messages=(Message("user", (Text("Which?"),)), label), skill="s", metric="result-anls")
-    assert judge(Reply(given_text, "stop", Usage(1, 1), ()), sample) == value
+    assert judged(given_text, "tea 9, milk 2: milk", "result-anls") == value
+
+
+def judged(given_text, wanted, metric):
+    label = Message("assistant", (Text(wanted),))
+    sample = Sample(messages=(Message("user", (Text("Which?"),)), label), skill="s", metric=metric)
+    return judge(Reply(given_text, "stop", Usage(1, 1), ()), sample)
+
+
+@pytest.mark.parametrize(
+    ("given_text", "exact", "near"),
+    [("60 + 40 = 100", 1, 1), ("100", 1, 1), ("61 + 40 = 101", 0, 1), ("60 + 46 = 106", 0, 0), ("60 + 40", 0, 0)],
+)
+def test_numbers_that_are_worked_out_must_be_equal_or_near(given_text, exact, near):
+    assert judged(given_text, "60 + 40 = 100", "result-exact") == exact
+    assert judged(given_text, "60 + 40 = 100", "result-relaxed") == near
 
 
 @pytest.mark.parametrize(

@@ -128,12 +128,22 @@ def test_sums_are_right(seed, split):
     assert result >= 0
 
 
-def test_areas_and_angles_follow_from_the_measures_written():
-    for sample in samples("sums", "area and perimeter"):
-        assert re.fullmatch(r"\d+ (square )?(cm|m|km)", sample.answer)
-        assert sample.answer.split()[1] == "square" or int(sample.answer.split()[0]) % 2 == 0
-    for sample in samples("sums", "angle and side"):
-        assert re.fullmatch(r"\d+ (degrees|cm|m|km)", sample.answer)
+def test_what_is_worked_out_begins_with_the_printed_numbers_and_every_step_of_it_is_right():
+    steps_of = Counter()
+    sides = {"+": int.__add__, "-": int.__sub__, "x": int.__mul__, ":": int.__floordiv__}
+    for seed in range(250):
+        sample = draw("sums", seed, "train")
+        if " = " not in sample.answer:
+            assert re.fullmatch(r"\d+:\d\d|\d+ (cm|m|km)", sample.answer)
+            continue
+        steps = [re.fullmatch(r"(\d+) (.) (\d+) = (\d+)( .+)?", step).groups() for step in sample.answer.split(", ")]
+        assert all(sides[sign](int(left), int(right)) == int(value) for left, sign, right, value, _ in steps)
+        printed = "".join(mark.what[0] for mark in marks_of(sample.picture))
+        assert all(number in printed for number in (steps[0][0], steps[0][2]))
+        assert result(sample.answer) == "".join(filter(None, steps[-1][3:]))
+        steps_of[sample.skill, len(steps)] += 1
+    measured = "area and perimeter"
+    assert set(steps_of) == {("arithmetic", 1), (measured, 1), (measured, 2), ("angle and side", 2)}
 
 
 @given(seeds)
@@ -311,11 +321,14 @@ def test_what_is_there_now_is_what_the_newest_frame_shows():
 def test_chart_answers_follow_from_the_plotted_values(seed):
     rng = random.Random(seed)
     chart = _data(rng, "train", 1.0)
-    section, slots, answer, _ = _question(rng, chart)
+    section, slots, answer = _question(rng, chart)
     values = chart.values
     if chart.kind == "pie":
         assert sum(values.values()) == 100
-    number = answer.rstrip("%")
+    if section in ("chart sum", "chart difference"):
+        percent = "%" * (chart.kind == "pie")
+        assert answer.startswith(", ".join(f"{slots[one]} {values[slots[one]]}{percent}" for one in ("one", "two")))
+    number = result(answer).rstrip("%")
     if section == "chart value":
         assert int(number) == values[slots["name"]]
     elif section == "chart sum":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from functools import cache
 from typing import get_args
 
@@ -20,7 +21,7 @@ from clearsight.train.worlds.browser import chromium, render
 from clearsight.train.worlds.names import _LISTS, names
 from clearsight.train.worlds.questions import questions
 from clearsight.train.worlds.sample import Metric
-from clearsight.train.worlds.scripts import LANGUAGES, draw_script, script_fonts, script_words
+from clearsight.train.worlds.scripts import LANGUAGES, draw_script, script_fonts, script_letters, script_words
 from clearsight.train.worlds.vocabulary import pieces
 
 SPLITS = ("train", "test")
@@ -162,10 +163,26 @@ def test_scripts_hold_out_words_and_fonts(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_most_training_texts_are_coined_of_all_letters_and_none_holds_a_word_of_the_test(language):
+    known, held = (set(script_words(language, split)) for split in SPLITS)
+    letters, seen, coined = set(script_letters(language)), set(), 0
+    for seed in range(120):
+        words = draw_script(random.Random(seed), language, "train", 0.0).answer.split(" ")
+        assert not held & set(words)
+        coined += not known & set(words)
+        seen |= set("".join(words))
+    assert seen <= letters
+    assert len(seen) > 0.6 * len(letters)
+    assert 50 < coined < 100
+    tested = (draw_script(random.Random(seed), language, "test", 0.0).answer for seed in range(20))
+    assert set(tested) <= held
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_fonts_have_a_glyph_for_every_letter(language):
     from clearsight.train.worlds.scripts import _face, _has_all
 
-    letters = sorted(set("".join(script_words(language, "train") + script_words(language, "test"))))
+    letters = script_letters(language)
     for split in SPLITS:
         for path in script_fonts(language, split):
             assert _has_all(path, letters), path
@@ -173,7 +190,6 @@ def test_fonts_have_a_glyph_for_every_letter(language):
 
 
 def test_a_missing_font_package_is_named(monkeypatch):
-    import random
 
     from clearsight.train.worlds import scripts
 

@@ -36,8 +36,8 @@ def anls(given: str, wanted: str) -> float:
 
 
 def result(text: str) -> str:
-    """What an answer that shows its working comes to: what follows its last colon and blank, all of it if none is."""
-    return text.rpartition(": ")[2]
+    """What an answer that shows its working comes to: what follows its last ": " or "= ", all of it if none is."""
+    return re.split("[:=] ", text)[-1]
 
 
 def relaxed(given: str, wanted: str) -> float:
@@ -101,6 +101,10 @@ def _of_texts(rule: Callable[[str, str], float]) -> Callable[[Reply, Labelled], 
     return lambda reply, sample: rule(reply.text, _text(sample.label))
 
 
+def _of_results(rule: Callable[[str, str], float]) -> Callable[[Reply, Labelled], float]:
+    return _of_texts(lambda given, wanted: rule(result(given), result(wanted)))
+
+
 def _iou(reply: Reply, sample: Labelled) -> float:
     given = [_corners(found.relative) for found in reply.annotations if found.kind == "box"]
     wanted = [_corners((box.x1, box.y1, box.x2, box.y2)) for box in _parts(sample.label, Box)]
@@ -123,9 +127,10 @@ def _tool_call(reply: Reply, sample: Labelled) -> float:
 
 METRICS: Mapping[str, Callable[[Reply, Labelled], float]] = {
     "exact": _of_texts(exact),
+    "result-exact": _of_results(exact),
     "anls": _of_texts(anls),
-    "result-anls": _of_texts(lambda given, wanted: anls(result(given), result(wanted))),
-    "relaxed": _of_texts(relaxed),
+    "result-anls": _of_results(anls),
+    "result-relaxed": _of_results(relaxed),
     "characters": _of_texts(characters),
     "iou": _iou,
     "point-in-box": _point_in_box,

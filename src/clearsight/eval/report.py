@@ -22,9 +22,10 @@ CONTROLS = {
 _GAP = 4
 _METRICS = {
     "exact": "equal to the last character",
+    "result-exact": "what it comes to equal to the last character",
     "anls": "edit similarity, 0 below a half",
     "result-anls": "edit similarity of what it comes to, 0 below a half",
-    "relaxed": "number within 5%, text equal but for case",
+    "result-relaxed": "what it comes to: number within 5%, text equal but for case",
     "iou": "every box overlaps its own by a half",
     "point-in-box": "point inside the element",
     "tool-call": "function and all arguments equal",

@@ -20,7 +20,7 @@ from clearsight.train.sight import encode_marks, with_marks
 from clearsight.train.whereabouts import with_places
 from clearsight.train.worlds import Sample, draw
 
-_CAPTIONED = frozenset({"word", "line"})
+_CAPTIONED = frozenset({"word", "line", "scripts"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,11 @@ class Mix:
     show. level_start..level_end: difficulty at the first and from the `ramp`-th batch on, rising linearly between.
     turns: up to so many questions about one picture, where a world has them. single: the share of pictures with one
     question alone, or what comes late in dialogues is learned only after what comes early. captions: in dialogue, the
-    share of words and lines that come as picture-text pairs, which teach the same reading in half the tokens. casual:
-    the share of dialogues whose questions are typed as people type. sight: what the patches show is learned beside
-    the words and weighs so much of what an answer does. place: so much weighs when and where each visual token is,
-    how far what it shows reaches and what its line begins with, how large its picture is, what a coordinate comes
-    from, and where a word that is asked about is printed.
+    share of words, lines and other scripts that come as picture-text pairs, which teach the same reading in half the
+    tokens. casual: the share of dialogues whose questions are typed as people type. sight: what the patches show is
+    learned beside the words and weighs so much of what an answer does. place: so much weighs when and where each
+    visual token is, how far what it shows reaches and what its line begins with, how large its picture is, what a
+    coordinate comes from, and where a word that is asked about is printed.
     """
 
     weights: dict[str, float]

@@ -43,7 +43,7 @@ WORLDS: dict[str, Callable[..., Sample]] = {
 }
 
 # Where one picture can be asked several questions, which is worth more of a picture that was paid for.
-TALKATIVE = frozenset({"page", "shapes", "documents", "boxes", "calls", "clips", "screens"})
+TALKATIVE = frozenset({"page", "shapes", "documents", "boxes", "charts", "calls", "clips", "screens"})
 
 
 def draw(world: str, seed: int, split: Split, level: float = 1.0, turns: int = 1) -> Sample:

@@ -6,12 +6,14 @@ import math
 import random
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image as Pillow
+
+from clearsight.messages import Image
 
 from .ink import RGB
 from .names import names, pick
 from .questions import absent, phrase
-from .sample import Metric, Sample, Split, about
+from .sample import Asked, Sample, Split, about, talk, worked
 from .scene import COLOURS
 from .sheet import Sheet
 
@@ -30,17 +32,27 @@ class Chart:
     printed: bool  # whether each value is written beside its mark
 
 
-def draw_charts(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A chart of 168 x 168 to 280 x 252; `level` 0..1 grows the number of values and the share without printed ones."""
+def draw_charts(rng: random.Random, *, split: Split, level: float = 1.0, turns: int = 1) -> Sample:
+    """A chart of 168 x 168 to 280 x 252; `level` 0..1 grows the number of values and the share without printed ones.
+
+    turns: up to so many questions about it.
+    """
     chart = _data(rng, split, level)
     picture = paint_chart(rng, split, chart)
     if rng.random() < _ABSENT_SHARE:
         others = (*names("series", split), *names("series", "train"))
         other = next(name for name in rng.sample(others, len(others)) if name not in chart.values)
         return about(picture, phrase(rng, "chart value", split, name=other), absent(other), "honesty")
-    section, slots, answer, metric = _question(rng, chart)
+    first, *more = (_asked(rng, chart, split) for _ in range(2 * turns - 1))
+    return talk(Image(picture), first, more, turns)
+
+
+def _asked(rng: random.Random, chart: Chart, split: Split) -> Asked:
+    section, slots, answer = _question(rng, chart)
     family = {"columns": "bar", "bars": "bar"}.get(chart.kind, chart.kind)
-    return about(picture, phrase(rng, section, split, **slots), answer, f"{family} chart", metric)
+    question = phrase(rng, section, split, **slots)
+    topic = " ".join((section, *slots.values()))
+    return Asked(question, answer, f"{family} chart", "result-relaxed", topic, late=int(": " in answer))
 
 
 def _data(rng: random.Random, split: Split, level: float) -> Chart:
@@ -70,29 +82,30 @@ def _shares(rng: random.Random, count: int) -> list[int]:
             return shares
 
 
-def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], str, Metric]:
+def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], str]:
     ranked = sorted(chart.values, key=chart.values.__getitem__)
     name = rng.choice(ranked)
     kind = rng.choices(("value", "highest", "lowest", "count", "difference", "sum", "title"), (40, 12, 12, 8, 9, 9, 10))
     percent = "%" if chart.kind == "pie" else ""
     if kind == ["highest"] or kind == ["lowest"]:
-        return f"chart {kind[0]}", {}, ranked[-1 if kind == ["highest"] else 0], "relaxed"
+        return f"chart {kind[0]}", {}, ranked[-1 if kind == ["highest"] else 0]
     if kind == ["count"]:
-        return "chart count", {"parts": _PARTS[chart.kind]}, str(len(ranked)), "relaxed"
+        return "chart count", {"parts": _PARTS[chart.kind]}, str(len(ranked))
     if kind == ["title"]:
-        return "chart title", {}, chart.title, "relaxed"
+        return "chart title", {}, chart.title
     if kind == ["difference"] or kind == ["sum"]:
         low, high = sorted(rng.sample(ranked, 2), key=chart.values.__getitem__)
         one, two = chart.values[high], chart.values[low]
         result = one - two if kind == ["difference"] else one + two
-        return f"chart {kind[0]}", {"one": high, "two": low}, f"{result}{percent}", "relaxed"
-    return "chart value", {"name": name}, f"{chart.values[name]}{percent}", "relaxed"
+        steps = f"{high} {one}{percent}", f"{low} {two}{percent}"
+        return f"chart {kind[0]}", {"one": high, "two": low}, worked(steps, f"{result}{percent}")
+    return "chart value", {"name": name}, f"{chart.values[name]}{percent}"
 
 
 # --- painting ----------------------------------------------------------------------------------------------
 
 
-def paint_chart(rng: random.Random, split: Split, chart: Chart) -> Image.Image:
+def paint_chart(rng: random.Random, split: Split, chart: Chart) -> Pillow.Image:
     sheet = Sheet(rng, split, (rng.randint(7, 10), rng.randint(6, 9)), plain=0.7)
     size = rng.uniform(10, 13)
     sheet.text((sheet.width / 2, 5), chart.title, size + 2, anchor="mt", room=sheet.width - 10)

@@ -14,7 +14,9 @@ from clearsight.messages import Box, Image, Message, Part, Text, Tool
 Split = Literal["train", "test"]
 
 # How an answer is judged; the rules are in clearsight.eval.metrics.
-Metric = Literal["exact", "anls", "result-anls", "relaxed", "iou", "point-in-box", "tool-call", "characters"]
+Metric = Literal[
+    "exact", "result-exact", "anls", "result-anls", "result-relaxed", "iou", "point-in-box", "tool-call", "characters"
+]  # fmt: skip
 
 # Sides are multiples of one merged token (facts, 3.2), so the processor's resize is the identity.
 CELL = 28

@@ -53,6 +53,8 @@ _PACKAGED: dict[str, dict[Split, tuple[tuple[str, str], ...]]] = {
 
 LANGUAGES = ("Korean", "Chinese", "Japanese", "Arabic", "Vietnamese", "German", "French", "Spanish", "Russian")
 _NO_BLANKS = ("Chinese", "Japanese")
+_COINED_SHARE = 0.6
+_LENGTHS = {"Korean": (1, 4), "Chinese": (1, 4), "Japanese": (1, 5)}
 
 
 def draw_scripts(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
@@ -64,7 +66,10 @@ def draw_scripts(rng: random.Random, *, split: Split, level: float = 1.0) -> Sam
 def draw_script(rng: random.Random, language: str, split: Split, level: float) -> Sample:
     """A text in `language`. Raises ImportError when a font package is missing."""
     most = 1 + round(level)
-    words = rng.choices(script_words(language, split), k=rng.randint(1, most))
+    if split == "train" and rng.random() < _COINED_SHARE:
+        words = [coin(rng, language) for _ in range(rng.randint(1, most))]
+    else:
+        words = rng.choices(script_words(language, split), k=rng.randint(1, most))
     text = ("" if language in _NO_BLANKS else " ").join(words)
     face = _face(rng.choice(script_fonts(language, split)), rng.choice((18, 21, 24, 27)))
     left, top, right, bottom = face.getbbox(text)
@@ -84,6 +89,21 @@ def draw_script(rng: random.Random, language: str, split: Split, level: float) -
     return about(wear(rng, sheet), ask(rng, "read", split), text, language, "characters")
 
 
+def coin(rng: random.Random, language: str) -> str:
+    """A word of any letters of `language` for training: a hundred known words are soon read by heart."""
+    least, most = _LENGTHS.get(language, (3, 9))
+    while True:
+        word = "".join(rng.choices(script_letters(language), k=rng.randint(least, most)))
+        if belongs(f"{language} {word}", "train"):
+            return word
+
+
+@cache
+def script_letters(language: str) -> tuple[str, ...]:
+    """Every character that the words of `language` are made of."""
+    return tuple(sorted({*"".join(script_words(language, "train") + script_words(language, "test"))}))
+
+
 @cache
 def script_words(language: str, split: Split) -> tuple[str, ...]:
     """The words of `language` that may be drawn in `split`."""
@@ -98,11 +118,11 @@ def script_fonts(language: str, split: Split) -> tuple[Path, ...]:
     """The font files for `language` in `split`, all of which have a glyph for every character of its words."""
     if language in _PACKAGED:
         return tuple(package_file(*place) for place in _PACKAGED[language][split])
-    letters = sorted(set("".join(script_words(language, "train") + script_words(language, "test"))))
+    letters = script_letters(language)
     return tuple(path for family in font_files(split) for path in family if _has_all(path, letters))
 
 
-def _has_all(path: Path, letters: list[str]) -> bool:
+def _has_all(path: Path, letters: tuple[str, ...]) -> bool:
     face = _face(path, 24)
     missing = bytes(face.getmask("\uffff"))
     return all(bytes(face.getmask(letter)) != missing for letter in letters)

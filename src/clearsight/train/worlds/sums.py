@@ -7,15 +7,16 @@ import random
 from collections.abc import Callable
 
 from .questions import phrase
-from .sample import Sample, Split, about, belongs
+from .sample import Metric, Sample, Split, about, belongs
 from .sheet import Sheet
 
+_METRIC: Metric = "result-exact"
 _UNITS = ("cm", "m", "km")
 _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16, 20), (7, 24, 25))
 
 
 def draw_sums(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A problem on a sheet of 112 x 56 to 196 x 168; `level` 0..1 grows its numbers."""
+    """A problem on a sheet of 112 x 56 to 196 x 168; `level` 0..1 grows its numbers. Answers show what they come of."""
     return rng.choices(list(_TASKS), list(_TASKS.values()))[0](rng, split, level)
 
 
@@ -43,7 +44,9 @@ def _line(rng: random.Random, split: Split, level: float) -> Sample:
     text = f"{left} {shown} {right}" + rng.choice((" =", " = ?", ""))
     at = sheet.width / 2, sheet.height / 2
     sheet.text(at, text, rng.randint(17, 28), anchor="mm", room=sheet.width - 14)
-    return about(sheet.finish(tilt=4), phrase(rng, "sum", split), str(result), "arithmetic")
+    return about(
+        sheet.finish(tilt=4), phrase(rng, "sum", split), f"{left} {sign} {right} = {result}", "arithmetic", _METRIC
+    )
 
 
 def _column(rng: random.Random, split: Split, level: float) -> Sample:
@@ -55,7 +58,9 @@ def _column(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text((x, 30), str(left), size, anchor="rm")
     sheet.text((x, 58), f"{sign} {right}", size, anchor="rm")
     sheet.pen.line((x - 70, 76, x + 6, 76), fill=sheet.ink, width=2)
-    return about(sheet.finish(tilt=3), phrase(rng, "sum", split), str(result), "arithmetic")
+    return about(
+        sheet.finish(tilt=3), phrase(rng, "sum", split), f"{left} {sign} {right} = {result}", "arithmetic", _METRIC
+    )
 
 
 def _rectangle(rng: random.Random, split: Split, level: float) -> Sample:
@@ -68,10 +73,11 @@ def _rectangle(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text(((box[0] + box[2]) / 2, box[3] + 5), f"{width} {unit}", 14, anchor="mt")
     sheet.text((box[2] + 5, (box[1] + box[3]) / 2), f"{height} {unit}", 14, anchor="lm", room=sheet.width - box[2] - 7)
     if rng.random() < 0.5:
-        answer = f"{width * height} square {unit}"
-        return about(sheet.finish(), phrase(rng, "area", split), answer, "area and perimeter")
-    answer = f"{2 * (width + height)} {unit}"
-    return about(sheet.finish(), phrase(rng, "perimeter", split), answer, "area and perimeter")
+        answer = f"{width} x {height} = {width * height} square {unit}"
+        return about(sheet.finish(), phrase(rng, "area", split), answer, "area and perimeter", _METRIC)
+    half = width + height
+    answer = f"{width} + {height} = {half}, {half} x 2 = {2 * half} {unit}"
+    return about(sheet.finish(), phrase(rng, "perimeter", split), answer, "area and perimeter", _METRIC)
 
 
 def _sides(rng: random.Random, split: Split, level: float) -> tuple[int, int]:
@@ -98,7 +104,9 @@ def _angle(rng: random.Random, split: Split, _level: float) -> Sample:
     centre = sum(x for x, _ in corners) / 3, sum(y for _, y in corners) / 3
     for (x, y), text in zip(corners, (f"{one}°", f"{two}°", "?"), strict=True):
         sheet.text((x + 0.42 * (centre[0] - x), y + 0.42 * (centre[1] - y)), text, 12, anchor="mm")
-    return about(sheet.finish(tilt=0), phrase(rng, "angle", split), f"{180 - one - two} degrees", "angle and side")
+    known = one + two
+    answer = f"{one} + {two} = {known}, 180 - {known} = {180 - known} degrees"
+    return about(sheet.finish(tilt=0), phrase(rng, "angle", split), answer, "angle and side", _METRIC)
 
 
 def _side(rng: random.Random, split: Split, _level: float) -> Sample:
@@ -113,7 +121,9 @@ def _side(rng: random.Random, split: Split, _level: float) -> Sample:
     sheet.text((left - 4, (top + bottom) / 2), labels[0], 12, anchor="rm", room=36)
     sheet.text(((left + right) / 2, bottom + 4), labels[1], 13, anchor="mt")
     sheet.text(((left + right) / 2 + 6, (top + bottom) / 2 - 4), labels[2], 13, anchor="lb")
-    return about(sheet.finish(tilt=0), phrase(rng, "side", split), f"{sides[missing]} {unit}", "angle and side")
+    return about(
+        sheet.finish(tilt=0), phrase(rng, "side", split), f"{sides[missing]} {unit}", "angle and side", _METRIC
+    )
 
 
 def _clock(rng: random.Random, split: Split, level: float) -> Sample:
