@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from clearsight.train.sight import (
     SLOTS,
     add_sight,
     encode_marks,
+    number_of,
     remove_sight,
     sight_accuracy,
     targets,
@@ -36,6 +38,7 @@ from clearsight.train.stage import Rates, Stage
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import Mark, marks_of, turned
 from clearsight.train.worlds.scene import COLOURS, SHAPES
+from clearsight.train.worlds.scripts import script_letters
 
 PATCH = CONFIG.vision.patch_size
 MIX = Mix(weights={"word": 0.5, "shapes": 0.5}, form="marks", level_start=0.2, ramp=4)
@@ -55,7 +58,7 @@ def test_marks_spell_what_is_written(world):
         assert sample.skill == "honesty" or "".join(sample.answer.split()) in spelled
 
 
-@pytest.mark.parametrize("world", ["word", "line", "page", "documents", "calls", "charts"])
+@pytest.mark.parametrize("world", ["word", "line", "page", "documents", "calls", "charts", "scripts"])
 def test_marks_lie_on_ink_and_within_the_picture(world):
     """Where a mark is, the picture is not plain; a dot or a comma is too small to be sure of."""
     inked = total = 0
@@ -72,6 +75,27 @@ def test_marks_lie_on_ink_and_within_the_picture(world):
             total, inked = total + 1, inked + (np.ptp(pixels[top:bottom, left:right]) > 20)
     assert total > 20
     assert inked >= 0.97 * total
+
+
+def test_other_scripts_are_told_apart_by_many_names_and_accents_by_none():
+    """Few characters of a language share a name, so that the tower cannot take most for one another."""
+    for language in ("Korean", "Chinese", "Japanese", "Russian", "Arabic"):
+        letters = script_letters(language)
+        shared = Counter(map(number_of, letters))
+        assert max(shared.values()) <= 10
+        assert len(shared) > min(55, 0.6 * len(letters))
+        assert all(NAMES[number].startswith("another character") for number in shared)
+    assert number_of("é") == number_of("ẽ") == NAMES.index("e")
+
+
+def test_texts_of_scripts_are_marked_in_the_order_in_which_they_stand():
+    for seed in range(40):
+        sample = draw("scripts", seed, "train", 0.0)
+        spelled = [mark.what[0] for mark in marks_of(sample.picture)]
+        text = sample.answer.replace(" ", "")
+        assert "".join(reversed(spelled) if sample.skill == "Arabic" else spelled) == text
+        middles = [mark.x for mark in marks_of(sample.picture)]
+        assert middles == sorted(middles)
 
 
 def test_every_shape_is_marked_and_middles_have_its_colour():

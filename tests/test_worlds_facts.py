@@ -136,14 +136,19 @@ def test_what_is_worked_out_begins_with_the_printed_numbers_and_every_step_of_it
         if " = " not in sample.answer:
             assert re.fullmatch(r"\d+:\d\d|\d+ (cm|m|km)", sample.answer)
             continue
-        steps = [re.fullmatch(r"(\d+) (.) (\d+) = (\d+)( .+)?", step).groups() for step in sample.answer.split(", ")]
-        assert all(sides[sign](int(left), int(right)) == int(value) for left, sign, right, value, _ in steps)
+        steps = [re.fullmatch(r"(\d+) (.) (\d+)( . 1)? = (\d+)( .+)?", s).groups() for s in sample.answer.split(", ")]
+        for left, sign, right, carry, value, _ in steps:
+            assert sides[sign](int(left), int(right)) + int((carry or "0").replace(" ", "")) == int(value)
+        left, sign, right, *_, value, _ = steps[-1 if len(steps) == 3 else 0]
         printed = "".join(mark.what[0] for mark in marks_of(sample.picture))
-        assert all(number in printed for number in (steps[0][0], steps[0][2]))
-        assert result(sample.answer) == "".join(filter(None, steps[-1][3:]))
+        assert {left, right} <= set(re.findall(r"\d+", printed))
+        if len(steps) == 3:  # from the last digits on
+            assert steps[1][4] + steps[0][4][-1] == value.zfill(2)
+            assert [step[1] for step in steps] == [sign] * 3
+        assert result(sample.answer) == "".join(filter(None, steps[-1][4:]))
         steps_of[sample.skill, len(steps)] += 1
     measured = "area and perimeter"
-    assert set(steps_of) == {("arithmetic", 1), (measured, 1), (measured, 2), ("angle and side", 2)}
+    assert set(steps_of) == {("arithmetic", 1), ("arithmetic", 3), (measured, 1), (measured, 2), ("angle and side", 2)}
 
 
 @given(seeds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -26,8 +27,9 @@ from clearsight.train.worlds import draw
 from clearsight.train.worlds.marks import TICK_BOX, Mark, marks_of
 from clearsight.train.worlds.scene import COLOURS, SHAPES
 
-OTHER = "another character"
-NAMES = ("nothing", OTHER, *map(chr, range(33, 127)), *SHAPES, *COLOURS, *TICK_BOX)
+# Other scripts have hundreds of characters: each goes by one of these, as its code falls, so most are told apart.
+_OTHERS = tuple(f"another character {number}" for number in range(64))
+NAMES = ("nothing", *_OTHERS, *map(chr, range(33, 127)), *SHAPES, *COLOURS, *TICK_BOX)
 SLOTS = 3
 """So many names are asked for in one patch: letters narrower than a third of it are too small to read."""
 KINDS = 2
@@ -71,9 +73,9 @@ def _covered(middle: float, reach: float, patch: int, count: int) -> range:
 
 
 def number_of(what: str) -> int:
-    """Where `what` stands in NAMES. Accents are left to the words: a letter counts as its base."""
+    """Where `what` stands in NAMES. Accents are left to the words: a Latin letter counts as its base."""
     plain = unicodedata.normalize("NFD", what)[0] if len(what) == 1 else what
-    return _NUMBER.get(plain, _NUMBER[OTHER])
+    return _NUMBER.get(plain) or _NUMBER[_OTHERS[zlib.crc32(what.encode()) % len(_OTHERS)]]
 
 
 def encode_marks(picture: Image.Image, processor: Processor) -> Example:

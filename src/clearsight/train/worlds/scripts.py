@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .fonts import font_files, package_file
 from .ink import background, ink_and_paper, plain_ink_and_paper, wear
+from .marks import glyphs, marked, turned
 from .sample import CELL, Sample, Split, about, belongs
 from .wording import ask
 
@@ -84,9 +85,14 @@ def draw_script(rng: random.Random, language: str, split: Split, level: float) -
     spare = size[0] - (right - left), size[1] - (bottom - top)
     at = rng.uniform(4, max(4.0, spare[0] - 4)), spare[1] / 2 + rng.uniform(-3, 3)
     ImageDraw.Draw(sheet).text((at[0] - left, at[1] - top), text, fill=ink, font=face)
+    # Arabic runs leftwards; its joined letters are about where their own widths put them.
+    box = at[0], at[1], at[0] + right - left, at[1] + bottom - top
+    marks = glyphs(face, text[::-1] if language == "Arabic" else text, box)
     if rng.random() < 0.3 * level:
-        sheet = sheet.rotate(rng.uniform(-2, 2), Image.Resampling.BICUBIC, fillcolor=paper)
-    return about(wear(rng, sheet), ask(rng, "read", split), text, language, "characters")
+        angle = rng.uniform(-2, 2)
+        sheet = sheet.rotate(angle, Image.Resampling.BICUBIC, fillcolor=paper)
+        marks = turned(marks, size, angle)
+    return about(marked(wear(rng, sheet), marks), ask(rng, "read", split), text, language, "characters")
 
 
 def coin(rng: random.Random, language: str) -> str:

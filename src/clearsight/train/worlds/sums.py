@@ -37,6 +37,21 @@ def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str
             return left, sign, right, results[sign]
 
 
+def _shown(left: int, sign: str, right: int, result: int) -> str:
+    """The problem with its result; sums and differences above ten are worked out from their last digits on."""
+    whole = f"{left} {sign} {right} = {result}"
+    if sign not in "+-" or max(left, right) < 10:
+        return whole
+    (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
+    if sign == "+":
+        carried = (last + other_last) // 10
+        steps = f"{last} + {other_last} = {last + other_last}", f"{tens} + {other_tens}{' + 1' * carried}"
+        return f"{steps[0]}, {steps[1]} = {tens + other_tens + carried}, {whole}"
+    borrowed = int(last < other_last)
+    steps = f"{last + 10 * borrowed} - {other_last}", f"{tens} - {other_tens}{' - 1' * borrowed}"
+    return f"{steps[0]} = {last + 10 * borrowed - other_last}, {steps[1]} = {tens - other_tens - borrowed}, {whole}"
+
+
 def _line(rng: random.Random, split: Split, level: float) -> Sample:
     left, sign, right, result = arithmetic(rng, split, level)
     sheet = Sheet(rng, split, (rng.randint(4, 6), 2))
@@ -45,7 +60,7 @@ def _line(rng: random.Random, split: Split, level: float) -> Sample:
     at = sheet.width / 2, sheet.height / 2
     sheet.text(at, text, rng.randint(17, 28), anchor="mm", room=sheet.width - 14)
     return about(
-        sheet.finish(tilt=4), phrase(rng, "sum", split), f"{left} {sign} {right} = {result}", "arithmetic", _METRIC
+        sheet.finish(tilt=4), phrase(rng, "sum", split), _shown(left, sign, right, result), "arithmetic", _METRIC
     )
 
 
@@ -59,7 +74,7 @@ def _column(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text((x, 58), f"{sign} {right}", size, anchor="rm")
     sheet.pen.line((x - 70, 76, x + 6, 76), fill=sheet.ink, width=2)
     return about(
-        sheet.finish(tilt=3), phrase(rng, "sum", split), f"{left} {sign} {right} = {result}", "arithmetic", _METRIC
+        sheet.finish(tilt=3), phrase(rng, "sum", split), _shown(left, sign, right, result), "arithmetic", _METRIC
     )
 
 
