@@ -7,10 +7,11 @@ import random
 from collections.abc import Callable
 
 from .questions import phrase
-from .sample import Metric, Sample, Split, about, belongs
+from .sample import CELL, Metric, Sample, Split, about, belongs
 from .sheet import Sheet
 
 _METRIC: Metric = "result-exact"
+_SHEET_SHARE = 0.5
 _UNITS = ("cm", "m", "km")
 _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16, 20), (7, 24, 25))
 
@@ -37,31 +38,49 @@ def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str
             return left, sign, right, results[sign]
 
 
-def _shown(left: int, sign: str, right: int, result: int) -> str:
-    """The problem with its result; sums and differences above ten are worked out from their last digits on."""
-    whole = f"{left} {sign} {right} = {result}"
+def _solved(left: int, sign: str, right: int, result: int) -> str:
+    """The problem and its result; sums and differences above ten are worked out from their last digits on."""
+    problem = f"{left} {sign} {right}"
     if sign not in "+-" or max(left, right) < 10:
-        return whole
+        return f"{problem}: {result}"
     (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
     if sign == "+":
         carried = (last + other_last) // 10
-        steps = f"{last} + {other_last} = {last + other_last}", f"{tens} + {other_tens}{' + 1' * carried}"
-        return f"{steps[0]}, {steps[1]} = {tens + other_tens + carried}, {whole}"
+        steps = f"{last}+{other_last}={last + other_last}", f"{tens}+{other_tens}{'+1' * carried}"
+        return f"{problem}: {steps[0]}, {steps[1]}={tens + other_tens + carried}: {result}"
     borrowed = int(last < other_last)
-    steps = f"{last + 10 * borrowed} - {other_last}", f"{tens} - {other_tens}{' - 1' * borrowed}"
-    return f"{steps[0]} = {last + 10 * borrowed - other_last}, {steps[1]} = {tens - other_tens - borrowed}, {whole}"
+    last += 10 * borrowed
+    steps = f"{last}-{other_last}={last - other_last}", f"{tens}-{other_tens}{'-1' * borrowed}"
+    return f"{problem}: {steps[0]}, {steps[1]}={tens - other_tens - borrowed}: {result}"
 
 
 def _line(rng: random.Random, split: Split, level: float) -> Sample:
+    if split == "train" and rng.random() < _SHEET_SHARE:
+        return _sheet(rng, level)
     left, sign, right, result = arithmetic(rng, split, level)
     sheet = Sheet(rng, split, (rng.randint(4, 6), 2))
-    shown = {"x": rng.choice(("x", "\u00d7")), ":": rng.choice((":", "÷"))}.get(sign, sign)
-    text = f"{left} {shown} {right}" + rng.choice((" =", " = ?", ""))
+    text = _printed(rng, left, sign, right) + rng.choice((" =", " = ?", ""))
     at = sheet.width / 2, sheet.height / 2
     sheet.text(at, text, rng.randint(17, 28), anchor="mm", room=sheet.width - 14)
     return about(
-        sheet.finish(tilt=4), phrase(rng, "sum", split), _shown(left, sign, right, result), "arithmetic", _METRIC
+        sheet.finish(tilt=4), phrase(rng, "sum", split), _solved(left, sign, right, result), "arithmetic", _METRIC
     )
+
+
+def _printed(rng: random.Random, left: int, sign: str, right: int) -> str:
+    shown = {"x": rng.choice(("x", "\u00d7")), ":": rng.choice((":", "÷"))}.get(sign, sign)
+    return f"{left} {shown} {right}"
+
+
+def _sheet(rng: random.Random, level: float) -> Sample:
+    """Several problems to practise on, all of which are solved."""
+    problems = [arithmetic(rng, "train", level) for _ in range(rng.randint(2, 5))]
+    sheet = Sheet(rng, "train", (rng.randint(4, 6), len(problems)))
+    size, x, end = rng.randint(15, 20), rng.randint(8, 28), rng.choice((" =", ""))
+    for row, (left, sign, right, _) in enumerate(problems):
+        sheet.text((x, (row + 0.5) * CELL), _printed(rng, left, sign, right) + end, size, anchor="lm")
+    answer = "\n".join(_solved(*problem) for problem in problems)
+    return about(sheet.finish(tilt=2), phrase(rng, "sums", "train"), answer, "arithmetic", _METRIC)
 
 
 def _column(rng: random.Random, split: Split, level: float) -> Sample:
@@ -74,7 +93,7 @@ def _column(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text((x, 58), f"{sign} {right}", size, anchor="rm")
     sheet.pen.line((x - 70, 76, x + 6, 76), fill=sheet.ink, width=2)
     return about(
-        sheet.finish(tilt=3), phrase(rng, "sum", split), _shown(left, sign, right, result), "arithmetic", _METRIC
+        sheet.finish(tilt=3), phrase(rng, "sum", split), _solved(left, sign, right, result), "arithmetic", _METRIC
     )
 
 
