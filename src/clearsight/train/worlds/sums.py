@@ -11,13 +11,15 @@ from .sample import CELL, Metric, Sample, Split, about, belongs
 from .sheet import Sheet
 
 _METRIC: Metric = "result-exact"
-_SHEET_SHARE = 0.5
+_SHEET_SHARE = 0.55
 _UNITS = ("cm", "m", "km")
 _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16, 20), (7, 24, 25))
 
 
 def draw_sums(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
     """A problem on a sheet of 112 x 56 to 196 x 168; `level` 0..1 grows its numbers. Answers show what they come of."""
+    if split == "train" and rng.random() < _SHEET_SHARE:
+        return _sheet(rng, level)
     return rng.choices(list(_TASKS), list(_TASKS.values()))[0](rng, split, level)
 
 
@@ -55,8 +57,6 @@ def _solved(left: int, sign: str, right: int, result: int) -> str:
 
 
 def _line(rng: random.Random, split: Split, level: float) -> Sample:
-    if split == "train" and rng.random() < _SHEET_SHARE:
-        return _sheet(rng, level)
     left, sign, right, result = arithmetic(rng, split, level)
     sheet = Sheet(rng, split, (rng.randint(4, 6), 2))
     text = _printed(rng, left, sign, right) + rng.choice((" =", " = ?", ""))
@@ -73,8 +73,8 @@ def _printed(rng: random.Random, left: int, sign: str, right: int) -> str:
 
 
 def _sheet(rng: random.Random, level: float) -> Sample:
-    """Several problems to practise on, all of which are solved."""
-    problems = [arithmetic(rng, "train", level) for _ in range(rng.randint(2, 5))]
+    """Several problems to practise on, all of which are solved: what digits make is learned from each of them."""
+    problems = [arithmetic(rng, "train", level) for _ in range(rng.randint(2, 8))]
     sheet = Sheet(rng, "train", (rng.randint(4, 6), len(problems)))
     size, x, end = rng.randint(15, 20), rng.randint(8, 28), rng.choice((" =", ""))
     for row, (left, sign, right, _) in enumerate(problems):
