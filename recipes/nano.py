@@ -617,6 +617,41 @@ def stages() -> list[Stage]:
         warmup=10,
         seed=41,
     )  # fmt: skip
+    # What nothing had taught yet: charts, arithmetic and other scripts, which are short and cheap.
+    broaden = after(
+        last,
+        "broaden",
+        weights={
+            "word": 0.02, "line": 0.16, "page": 0.03, "documents": 0.13, "shapes": 0.1, "boxes": 0.06,
+            "screens": 0.055, "calls": 0.05, "clips": 0.045, "live": 0.005, "charts": 0.095, "sums": 0.1,
+            "scripts": 0.15,
+        },
+        single=0.35,
+        sight=0.2,
+        rates=Rates(vision=0.7),
+        place=0.2,
+        steps=1400,
+        lr=1.4e-3,
+        warmup=20,
+        seed=42,
+    )  # fmt: skip
+    # At a low rate and with words alone, with many problems to work out.
+    drill = after(
+        broaden,
+        "drill",
+        weights={
+            "word": 0.03, "line": 0.21, "page": 0.045, "documents": 0.17, "shapes": 0.155, "boxes": 0.08,
+            "screens": 0.085, "calls": 0.065, "clips": 0.05, "live": 0.005, "charts": 0.025, "sums": 0.08,
+        },
+        single=0.4,
+        sight=0,
+        rates=Rates(vision=0),
+        place=0,
+        steps=850,
+        lr=9e-4,
+        warmup=10,
+        seed=43,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -655,6 +690,8 @@ def stages() -> list[Stage]:
         mend,
         aloud,
         last,
+        broaden,
+        drill,
     ]
 
 
@@ -677,6 +714,7 @@ MEANS = {
     "both": [("full", 0.5), ("close-mean", 0.25)],
     "mend": [("both-mean", 0.4)],
     "last": [("aloud", 0.22)],
+    "broaden": [("last-mean", 0.4)],
 }
 
 
