@@ -17,7 +17,10 @@ _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17)
 
 
 def draw_sums(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A problem on a sheet of 112 x 56 to 196 x 168; `level` 0..1 grows its numbers. Answers show what they come of."""
+    """A problem on a sheet of 112 x 56 to 196 x 168, in training often several on one of up to 168 x 224.
+
+    `level` 0..1 grows the numbers. Answers show what they come of.
+    """
     if split == "train" and rng.random() < _SHEET_SHARE:
         return _sheet(rng, level)
     return rng.choices(list(_TASKS), list(_TASKS.values()))[0](rng, split, level)
