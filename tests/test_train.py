@@ -100,7 +100,7 @@ def test_in_dialogue_words_may_come_as_pairs_and_scenes_never(processor, caption
         inputs = stream[0].inputs
         return sum(ids[0] == CONFIG.tokens.im_start for ids in inputs.ids.split(inputs.lengths))
 
-    assert chats("word") == chats("line") == framed
+    assert chats("word") == chats("line") == chats("scripts") == framed
     assert chats("shapes") == 12
 
 

@@ -370,6 +370,16 @@ def test_chart_answers_follow_from_the_plotted_values(seed):
         assert answer == chart.title
 
 
+def test_a_chart_s_values_are_asked_for_before_they_are_told_by_a_sum():
+    several = told = 0
+    for sections, _ in dialogues("charts", 120):
+        summed = [section in ("chart sum", "chart difference") for section in sections]
+        assert summed == sorted(summed)
+        several, told = several + (len(sections) > 3), told + any(summed)
+    assert several > 60
+    assert told > 40
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_receipt_adds_up(seed):
     page = _receipt(random.Random(seed), "test", 1.0)
