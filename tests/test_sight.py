@@ -99,6 +99,18 @@ def test_texts_of_scripts_are_marked_in_the_order_in_which_they_stand():
         assert middles == sorted(middles)
 
 
+def test_marks_of_scripts_turn_with_their_picture():
+    """Unturned they stand on one level; three in ten are turned at the highest difficulty, none at the lowest."""
+    slanted = {
+        level: sum(
+            len({mark.y for mark in marks_of(draw("scripts", seed, "train", level).picture)}) > 1 for seed in range(120)
+        )
+        for level in (0.0, 1.0)
+    }
+    assert slanted[0.0] == 0
+    assert 15 < slanted[1.0] < 55
+
+
 def test_every_shape_is_marked_and_middles_have_its_colour():
     for seed in range(20):
         sample = draw("shapes", seed, "train")

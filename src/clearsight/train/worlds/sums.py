@@ -6,11 +6,12 @@ import math
 import random
 from collections.abc import Callable
 
+from PIL import Image
+
 from .questions import phrase
-from .sample import CELL, Metric, Sample, Split, about, belongs
+from .sample import CELL, Sample, Split, about, belongs
 from .sheet import Sheet
 
-_METRIC: Metric = "result-exact"
 _SHEET_SHARE = 0.55
 _UNITS = ("cm", "m", "km")
 _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16, 20), (7, 24, 25))
@@ -24,6 +25,11 @@ def draw_sums(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample
     if split == "train" and rng.random() < _SHEET_SHARE:
         return _sheet(rng, level)
     return rng.choices(list(_TASKS), list(_TASKS.values()))[0](rng, split, level)
+
+
+def _asked(rng: random.Random, split: Split, picture: Image.Image, section: str, answer: str, skill: str) -> Sample:
+    """The problem of `picture`, judged by what its answer comes to."""
+    return about(picture, phrase(rng, section, split), answer, skill, "result-exact")
 
 
 def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str, int, int]:
@@ -65,9 +71,7 @@ def _line(rng: random.Random, split: Split, level: float) -> Sample:
     text = _printed(rng, left, sign, right) + rng.choice((" =", " = ?", ""))
     at = sheet.width / 2, sheet.height / 2
     sheet.text(at, text, rng.randint(17, 28), anchor="mm", room=sheet.width - 14)
-    return about(
-        sheet.finish(tilt=4), phrase(rng, "sum", split), _solved(left, sign, right, result), "arithmetic", _METRIC
-    )
+    return _asked(rng, split, sheet.finish(tilt=4), "sum", _solved(left, sign, right, result), "arithmetic")
 
 
 def _printed(rng: random.Random, left: int, sign: str, right: int) -> str:
@@ -83,7 +87,7 @@ def _sheet(rng: random.Random, level: float) -> Sample:
     for row, (left, sign, right, _) in enumerate(problems):
         sheet.text((x, (row + 0.5) * CELL), _printed(rng, left, sign, right) + end, size, anchor="lm")
     answer = "\n".join(_solved(*problem) for problem in problems)
-    return about(sheet.finish(tilt=2), phrase(rng, "sums", "train"), answer, "arithmetic", _METRIC)
+    return _asked(rng, "train", sheet.finish(tilt=2), "sums", answer, "arithmetic")
 
 
 def _column(rng: random.Random, split: Split, level: float) -> Sample:
@@ -95,9 +99,7 @@ def _column(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text((x, 30), str(left), size, anchor="rm")
     sheet.text((x, 58), f"{sign} {right}", size, anchor="rm")
     sheet.pen.line((x - 70, 76, x + 6, 76), fill=sheet.ink, width=2)
-    return about(
-        sheet.finish(tilt=3), phrase(rng, "sum", split), _solved(left, sign, right, result), "arithmetic", _METRIC
-    )
+    return _asked(rng, split, sheet.finish(tilt=3), "sum", _solved(left, sign, right, result), "arithmetic")
 
 
 def _rectangle(rng: random.Random, split: Split, level: float) -> Sample:
@@ -111,10 +113,10 @@ def _rectangle(rng: random.Random, split: Split, level: float) -> Sample:
     sheet.text((box[2] + 5, (box[1] + box[3]) / 2), f"{height} {unit}", 14, anchor="lm", room=sheet.width - box[2] - 7)
     if rng.random() < 0.5:
         answer = f"{width} x {height} = {width * height} square {unit}"
-        return about(sheet.finish(), phrase(rng, "area", split), answer, "area and perimeter", _METRIC)
+        return _asked(rng, split, sheet.finish(), "area", answer, "area and perimeter")
     half = width + height
     answer = f"{width} + {height} = {half}, {half} x 2 = {2 * half} {unit}"
-    return about(sheet.finish(), phrase(rng, "perimeter", split), answer, "area and perimeter", _METRIC)
+    return _asked(rng, split, sheet.finish(), "perimeter", answer, "area and perimeter")
 
 
 def _sides(rng: random.Random, split: Split, level: float) -> tuple[int, int]:
@@ -143,7 +145,7 @@ def _angle(rng: random.Random, split: Split, _level: float) -> Sample:
         sheet.text((x + 0.42 * (centre[0] - x), y + 0.42 * (centre[1] - y)), text, 12, anchor="mm")
     known = one + two
     answer = f"{one} + {two} = {known}, 180 - {known} = {180 - known} degrees"
-    return about(sheet.finish(tilt=0), phrase(rng, "angle", split), answer, "angle and side", _METRIC)
+    return _asked(rng, split, sheet.finish(tilt=0), "angle", answer, "angle and side")
 
 
 def _side(rng: random.Random, split: Split, _level: float) -> Sample:
@@ -158,9 +160,7 @@ def _side(rng: random.Random, split: Split, _level: float) -> Sample:
     sheet.text((left - 4, (top + bottom) / 2), labels[0], 12, anchor="rm", room=36)
     sheet.text(((left + right) / 2, bottom + 4), labels[1], 13, anchor="mt")
     sheet.text(((left + right) / 2 + 6, (top + bottom) / 2 - 4), labels[2], 13, anchor="lb")
-    return about(
-        sheet.finish(tilt=0), phrase(rng, "side", split), f"{sides[missing]} {unit}", "angle and side", _METRIC
-    )
+    return _asked(rng, split, sheet.finish(tilt=0), "side", f"{sides[missing]} {unit}", "angle and side")
 
 
 def _clock(rng: random.Random, split: Split, level: float) -> Sample:
