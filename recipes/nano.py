@@ -652,6 +652,24 @@ def stages() -> list[Stage]:
         warmup=10,
         seed=43,
     )  # fmt: skip
+    # Both halves once more: numbers are compared aloud, and a chart's marks are said down to the one asked about.
+    deepen = after(
+        drill,
+        "deepen",
+        weights={
+            "word": 0.02, "line": 0.18, "page": 0.035, "documents": 0.19, "shapes": 0.12, "boxes": 0.06,
+            "screens": 0.1, "calls": 0.085, "clips": 0.04, "live": 0.005, "charts": 0.06, "sums": 0.075,
+            "scripts": 0.03,
+        },
+        single=0.4,
+        sight=0.2,
+        rates=Rates(vision=0.7),
+        place=0.2,
+        steps=1150,
+        lr=1.3e-3,
+        warmup=20,
+        seed=44,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -692,6 +710,7 @@ def stages() -> list[Stage]:
         last,
         broaden,
         drill,
+        deepen,
     ]
 
 

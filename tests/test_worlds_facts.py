@@ -131,9 +131,28 @@ def test_sums_are_right(seed, split):
 SIGNS = {"+": int.__add__, "-": int.__sub__, "x": int.__mul__, ":": int.__floordiv__}
 
 
-def test_every_problem_of_a_sheet_is_solved_from_its_last_digits_on():
+def check_from_last_digits(left, sign, right, steps, value):
+    last, tens = (re.fullmatch(r"(\d+)(.)(\d+)(.1)?=(\d+)", step).groups() for step in steps)
+    for one, by, two, carried, outcome in (last, tens):
+        assert by == sign
+        assert SIGNS[sign](int(one), int(two)) + int(carried or 0) == int(outcome)
+    assert last[0][-1] + last[2] == left[-1] + right[-1]
+    assert (tens[0] + left[-1]).lstrip("0") == left.lstrip("0")
+    assert tens[4] + last[4][-1] == value.zfill(2)
+
+
+def check_multiples(left, sign, right, steps, value):
+    multiples = [tuple(map(int, re.fullmatch(r"(\d+)x(\d+)=(\d+)", step).groups())) for step in steps]
+    base = int(right) if sign == ":" else max(int(left), int(right))
+    assert multiples == [(n, base, n * base) for n in range(1, len(steps) + 1)]
+    assert (str(len(steps)), left) == (value, str(multiples[-1][2])) if sign == ":" else multiples[-1][2] == int(value)
+
+
+def test_every_problem_of_a_sheet_is_worked_out():
     solved = Counter()
     for sample in samples("sums", "arithmetic"):
+        if section_of(sample.question) == "compare":
+            continue
         printed = (
             "".join(mark.what[0] for mark in marks_of(sample.picture))
             .replace("\N{MULTIPLICATION SIGN}", "x")
@@ -143,17 +162,13 @@ def test_every_problem_of_a_sheet_is_solved_from_its_last_digits_on():
             left, sign, right, steps, value = re.fullmatch(r"(\d+) (.) (\d+): (?:(.+): )?(\d+)", line).groups()
             assert SIGNS[sign](int(left), int(right)) == int(value)
             assert f"{left}{sign}{right}" in printed
-            if steps:
-                last, tens = (re.fullmatch(r"(\d+)(.)(\d+)(.1)?=(\d+)", step).groups() for step in steps.split(", "))
-                for one, by, two, carried, outcome in (last, tens):
-                    assert by == sign
-                    assert SIGNS[sign](int(one), int(two)) + int(carried or 0) == int(outcome)
-                assert last[0][-1] + last[2] == left[-1] + right[-1]
-                assert (tens[0] + left[-1]).lstrip("0") == left.lstrip("0")
-                assert tens[4] + last[4][-1] == value.zfill(2)
-        solved[sample.answer.count("\n") + 1, bool(steps)] += 1
-    assert {count for count, _ in solved} == {1, 2, 3, 4, 5, 6, 7, 8}
-    assert {worked for _, worked in solved} == {True, False}
+            if sign in "x:":
+                check_multiples(left, sign, right, steps.split(", "), value)
+            elif steps or max(int(left), int(right)) > 9:
+                check_from_last_digits(left, sign, right, steps.split(", "), value)
+            solved[sign] += 1
+        solved[sample.answer.count("\n") + 1] += 1
+    assert set(solved) == {1, 2, 3, 4, 5, 6, 7, 8, *SIGNS}
     assert all("\n" not in draw("sums", seed, "test").answer for seed in range(100))
 
 
@@ -251,15 +266,29 @@ def test_what_is_worked_out_is_judged_by_what_it_comes_to_and_practised_most():
             assert max(kinds[kind] for kind in ("table", "receipt", "form", "letter")) < 2 * kinds["letter"]
 
 
+def compared(answer, best):
+    """Names and numbers that `answer` goes through, each of which it rightly compares with the best before it."""
+    found, record = [], None
+    for step in re.sub("[$€]", "", answer).rpartition(": ")[0].split(", "):
+        name, number, sign, before = re.fullmatch(r"(.+?) ([\d.]+)(?: ([<>]) ([\d.]+))?", step).groups()
+        assert before == record
+        assert sign == (record and ("<" if float(number) < float(record) else ">"))
+        found.append((name, number))
+        record = best(number, record or number, key=float)
+    return found
+
+
 @given(seeds)
 def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
-    asks = {section: answer for section, _, answer, _ in _receipt(random.Random(seed), "test", 1.0).asks}
+    page = _receipt(random.Random(seed), "test", 1.0)
+    asks = {section: answer for section, _, answer, _ in page.asks}
     if "dearest" in asks:
         for section, best in (("dearest", max), ("cheapest", min)):
-            steps = asks[section].rpartition(": ")[0].split(", ")
-            goods = [re.fullmatch(r"(.+) [$€]?(\d+\.\d\d)", step).groups() for step in steps]
+            goods = compared(asks[section], best)
             assert result(asks[section]) == best(goods, key=lambda good: float(good[1]))[0]
             assert asks["items"] == str(len(goods))
+            prices = [answer for section, _, answer, _ in page.asks if section == "price of"]
+            assert [re.sub("[$€]", "", price) for price in prices] == [price for _, price in goods]
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():
@@ -358,26 +387,46 @@ def test_chart_answers_follow_from_the_plotted_values(seed):
     number = result(answer).rstrip("%")
     if section == "chart value":
         assert int(number) == values[slots["name"]]
+        *before, last = list(values)[: 1 + list(values).index(slots["name"])]
+        percent = "%" * (chart.kind == "pie")
+        assert answer == ", ".join(f"{n} {values[n]}{percent}" for n in (*before, last)) + f": {number}{percent}"
     elif section == "chart sum":
         assert int(number) == values[slots["one"]] + values[slots["two"]]
     elif section == "chart difference":
         assert int(number) == values[slots["one"]] - values[slots["two"]] > 0
     elif section in ("chart highest", "chart lowest"):
-        assert values[answer] == (max if section == "chart highest" else min)(values.values())
+        best = max if section == "chart highest" else min
+        assert [(name, int(number)) for name, number in compared(answer, best)] == [*values.items()]
+        assert values[number] == best(values.values())
     elif section == "chart count":
         assert int(answer) == len(values)
     else:
         assert answer == chart.title
 
 
-def test_a_chart_s_values_are_asked_for_before_they_are_told_by_a_sum():
+def test_of_a_chart_what_tells_more_of_its_values_is_asked_later():
     several = told = 0
-    for sections, _ in dialogues("charts", 120):
-        summed = [section in ("chart sum", "chart difference") for section in sections]
-        assert summed == sorted(summed)
-        several, told = several + (len(sections) > 3), told + any(summed)
+    for sections, answers in dialogues("charts", 120):
+        values = [len(answer.split(", ")) if ": " in answer else 0 for answer in answers]
+        assert values == sorted(values)
+        several, told = several + (len(sections) > 3), told + (len({*values} - {0}) > 1)
     assert several > 60
     assert told > 40
+
+
+def test_numbers_that_are_compared_are_those_of_the_sheet():
+    kinds = Counter()
+    for sample in samples("sums", "arithmetic"):
+        printed = "".join(mark.what[0] for mark in marks_of(sample.picture))
+        for line in sample.answer.split("\n"):
+            if found := re.fullmatch(r"([\d.]+) ([<>]) ([\d.]+)", line):
+                left, sign, right = found.groups()
+                assert (sign == "<") == (float(left) < float(right))
+                assert float(left) != float(right)
+                assert re.search(rf"{re.escape(left)}[?]?{re.escape(right)}", printed)
+                kinds[sign, "." in left] += 1
+    assert len(kinds) == 4
+    assert min(kinds.values()) > 5
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections import Counter
 from functools import cache
 from typing import get_args
 
@@ -176,6 +177,13 @@ def test_most_training_texts_are_coined_of_all_letters_and_none_holds_a_word_of_
     assert 50 < coined < 100
     tested = (draw_script(random.Random(seed), language, "test", 0.0).answer for seed in range(20))
     assert set(tested) <= held
+
+
+def test_training_has_every_language_and_those_of_latin_letters_with_marks_most_often():
+    for split in SPLITS:
+        found = Counter(draw("scripts", seed, split).skill for seed in range(360))
+        assert set(found) == set(LANGUAGES)
+        assert (found["Vietnamese"] > 3 * found["Chinese"]) == (split == "train"), found
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -13,7 +13,7 @@ from clearsight.messages import Image
 from .ink import RGB
 from .names import names, pick
 from .questions import absent, phrase
-from .sample import Asked, Sample, Split, about, talk, worked
+from .sample import Asked, Sample, Split, about, outdone, talk, worked
 from .scene import COLOURS
 from .sheet import Sheet
 
@@ -52,7 +52,9 @@ def _asked(rng: random.Random, chart: Chart, split: Split) -> Asked:
     family = {"columns": "bar", "bars": "bar"}.get(chart.kind, chart.kind)
     question = phrase(rng, section, split, **slots)
     topic = " ".join((section, *slots.values()))
-    return Asked(question, answer, f"{family} chart", "result-relaxed", topic, late=int(": " in answer))
+    # What tells more of the values comes later.
+    late = answer.count(", ") + 1 if ": " in answer else 0
+    return Asked(question, answer, f"{family} chart", "result-relaxed", topic, late=late)
 
 
 def _data(rng: random.Random, split: Split, level: float) -> Chart:
@@ -88,7 +90,8 @@ def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], st
     kind = rng.choices(("value", "highest", "lowest", "count", "difference", "sum", "title"), (40, 12, 12, 8, 9, 9, 10))
     percent = "%" if chart.kind == "pie" else ""
     if kind == ["highest"] or kind == ["lowest"]:
-        return f"chart {kind[0]}", {}, ranked[-1 if kind == ["highest"] else 0]
+        values = [(name, str(value), value) for name, value in chart.values.items()]
+        return f"chart {kind[0]}", {}, outdone(values, max if kind == ["highest"] else min)
     if kind == ["count"]:
         return "chart count", {"parts": _PARTS[chart.kind]}, str(len(ranked))
     if kind == ["title"]:
@@ -99,7 +102,10 @@ def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], st
         result = one - two if kind == ["difference"] else one + two
         steps = f"{high} {one}{percent}", f"{low} {two}{percent}"
         return f"chart {kind[0]}", {"one": high, "two": low}, worked(steps, f"{result}{percent}")
-    return "chart value", {"name": name}, f"{chart.values[name]}{percent}"
+    # Mark after mark down to the one that is meant, as which value belongs to a name is not seen at once.
+    before = list(chart.values)[: 1 + list(chart.values).index(name)]
+    value = f"{chart.values[name]}{percent}"
+    return "chart value", {"name": name}, worked([f"{name} {chart.values[name]}{percent}" for name in before], value)
 
 
 # --- painting ----------------------------------------------------------------------------------------------
@@ -107,7 +113,8 @@ def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], st
 
 def paint_chart(rng: random.Random, split: Split, chart: Chart) -> Pillow.Image:
     sheet = Sheet(rng, split, (rng.randint(7, 10), rng.randint(6, 9)), plain=0.7)
-    size = rng.uniform(10, 13)
+    # Which value belongs to which name is learned where both are easily read.
+    size = rng.uniform(10, 13 if split == "test" else 17)
     sheet.text((sheet.width / 2, 5), chart.title, size + 2, anchor="mt", room=sheet.width - 10)
     frame = (8.0, 26.0, sheet.width - 8.0, sheet.height - 8.0)
     colours = _colours(rng, sheet.paper, len(chart.values))

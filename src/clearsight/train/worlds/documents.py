@@ -13,7 +13,7 @@ from clearsight.messages import Image
 from .marks import TICK_BOX, Mark
 from .names import person, pick
 from .questions import absent, phrase
-from .sample import Asked, Metric, Sample, Split, about, belongs, talk, worked
+from .sample import Asked, Metric, Sample, Split, about, belongs, outdone, talk, worked
 from .sheet import Field, Sheet
 from .tokens import token
 
@@ -92,18 +92,16 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     items: Ask = ("items", {}, str(count), "exact")
     asks.append(items)
     if count > 1 and len(set(prices)) == count:
-        ranked = [good for _, good in sorted(zip(prices, goods, strict=True))]
-        steps = [f"{good} {price}" for good, price in lines]
+        priced = [(good, shown, price) for (good, shown), price in zip(lines, prices, strict=True)]
         ranks: list[Ask] = [
-            ("dearest", {}, worked(steps, ranked[-1]), "anls"),
-            ("cheapest", {}, worked(steps, ranked[0]), "anls"),
+            ("dearest", {}, outdone(priced, max), "anls"),
+            ("cheapest", {}, outdone(priced, min), "anls"),
         ]
         if split == "train" and rng.random() < _RANK_SHARE:
             asks = [items, *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
         elif split == "test":
             asks += ranks
-    priced = {"subtotal", "tax", "total"}
-    foot = [Field(f.name, currency + f.value if f.name in priced else f.value) for f in foot]
+    foot = [Field(f.name, currency + f.value if _is_amount(f) else f.value) for f in foot]
     return Page(picture, [*head, *foot, foot[-1]], asks, missing)
 
 

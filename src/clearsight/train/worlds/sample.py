@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -117,6 +117,20 @@ def talk(shown: Part, first: Asked, more: Iterable[Asked] = (), turns: int = 1) 
 def worked(steps: Iterable[str], result: str) -> str:
     """An answer that shows what it comes from before it says it: a small model cannot do all of it in one step."""
     return f"{', '.join(steps)}: {result}"
+
+
+def outdone(values: Iterable[tuple[str, str, float]], best: Callable[[float, float], float]) -> str:
+    """Whose value is `best`, found by comparing each with the best one before it: `Ann 12, Ben 30 > 12: Ben`.
+
+    values: of each its name, the value as it is printed and as a number, all of which differ. best: max or min.
+    """
+    (leader, record, most), *others = values
+    steps = [f"{leader} {record}"]
+    for name, shown, value in others:
+        steps.append(f"{name} {shown} {'<' if value < most else '>'} {record}")
+        if best(value, most) == value:
+            leader, record, most = name, shown, value
+    return worked(steps, leader)
 
 
 def _heard(asked: Asked) -> tuple[str, Said]:

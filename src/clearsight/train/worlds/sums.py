@@ -9,10 +9,11 @@ from collections.abc import Callable
 from PIL import Image
 
 from .questions import phrase
-from .sample import CELL, Sample, Split, about, belongs
+from .sample import CELL, Sample, Split, about, belongs, worked
 from .sheet import Sheet
 
 _SHEET_SHARE = 0.55
+_COMPARED_SHARE = 0.25  # of sheets: that one number is larger than another is needed to say which of several is largest
 _UNITS = ("cm", "m", "km")
 _RIGHT_TRIANGLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16, 20), (7, 24, 25))
 
@@ -50,9 +51,17 @@ def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str
 
 
 def _solved(left: int, sign: str, right: int, result: int) -> str:
-    """The problem and its result; sums and differences above ten are worked out from their last digits on."""
+    """The problem, its working and its result.
+
+    Sums and differences above ten are worked out from their last digits on, products and quotients by going through
+    the multiples of one number: of the larger factor as far as the smaller one, or of what is divided by.
+    """
     problem = f"{left} {sign} {right}"
-    if sign not in "+-" or max(left, right) < 10:
+    if sign in "x:":
+        times, base = (result, right) if sign == ":" else sorted((left, right))
+        multiples = [f"{n}x{base}={n * base}" for n in range(1, times + 1)]
+        return f"{problem}: {worked(multiples, str(result))}"
+    if max(left, right) < 10:
         return f"{problem}: {result}"
     (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
     if sign == "+":
@@ -81,13 +90,32 @@ def _printed(rng: random.Random, left: int, sign: str, right: int) -> str:
 
 def _sheet(rng: random.Random, level: float) -> Sample:
     """Several problems to practise on, all of which are solved: what digits make is learned from each of them."""
-    problems = [arithmetic(rng, "train", level) for _ in range(rng.randint(2, 8))]
-    sheet = Sheet(rng, "train", (rng.randint(4, 6), len(problems)))
-    size, x, end = rng.randint(15, 20), rng.randint(8, 28), rng.choice((" =", ""))
-    for row, (left, sign, right, _) in enumerate(problems):
-        sheet.text((x, (row + 0.5) * CELL), _printed(rng, left, sign, right) + end, size, anchor="lm")
-    answer = "\n".join(_solved(*problem) for problem in problems)
-    return _asked(rng, "train", sheet.finish(tilt=2), "sums", answer, "arithmetic")
+    rows = rng.randint(2, 8)
+    end = rng.choice((" =", ""))
+    if rng.random() < _COMPARED_SHARE:
+        section, solved = "compare", [_compared(rng, level) for _ in range(rows)]
+    else:
+        problems = [arithmetic(rng, "train", level) for _ in range(rows)]
+        section, solved = "sums", [(_printed(rng, *problem[:3]) + end, _solved(*problem)) for problem in problems]
+    sheet = Sheet(rng, "train", (rng.randint(4, 6), rows))
+    size, x = rng.randint(15, 20), rng.randint(8, 28)
+    for row, (printed, _) in enumerate(solved):
+        sheet.text((x, (row + 0.5) * CELL), printed, size, anchor="lm")
+    answer = "\n".join(text for _, text in solved)
+    return _asked(rng, "train", sheet.finish(tilt=2), section, answer, "arithmetic")
+
+
+def _compared(rng: random.Random, level: float) -> tuple[str, str]:
+    """Two numbers or prices side by side, and the same with the sign between them."""
+    while True:
+        if rng.random() < 0.5:
+            left, right = (f"{rng.uniform(0.5, rng.choice((10, 60))):.2f}" for _ in range(2))
+        else:
+            left, right = (str(rng.randint(1, rng.choice((10, 10 + round(190 * level))))) for _ in range(2))
+        if left != right:
+            break
+    blank = rng.choice((" ? ", "   "))
+    return f"{left}{blank}{right}", f"{left} {'<' if float(left) < float(right) else '>'} {right}"
 
 
 def _column(rng: random.Random, split: Split, level: float) -> Sample:
