@@ -670,6 +670,22 @@ def stages() -> list[Stage]:
         warmup=20,
         seed=44,
     )  # fmt: skip
+    # Again at a low rate and with words alone, with more problems.
+    master = after(
+        deepen,
+        "master",
+        weights={
+            "word": 0.025, "line": 0.2, "page": 0.04, "documents": 0.17, "shapes": 0.145, "boxes": 0.08,
+            "screens": 0.09, "calls": 0.07, "clips": 0.04, "live": 0.005, "charts": 0.035, "sums": 0.1,
+        },
+        sight=0,
+        rates=Rates(vision=0),
+        place=0,
+        steps=750,
+        lr=9e-4,
+        warmup=10,
+        seed=45,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -711,6 +727,7 @@ def stages() -> list[Stage]:
         broaden,
         drill,
         deepen,
+        master,
     ]
 
 

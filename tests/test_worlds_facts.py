@@ -143,9 +143,10 @@ def check_from_last_digits(left, sign, right, steps, value):
 
 def check_multiples(left, sign, right, steps, value):
     multiples = [tuple(map(int, re.fullmatch(r"(\d+)x(\d+)=(\d+)", step).groups())) for step in steps]
-    base = int(right) if sign == ":" else max(int(left), int(right))
-    assert multiples == [(n, base, n * base) for n in range(1, len(steps) + 1)]
-    assert (str(len(steps)), left) == (value, str(multiples[-1][2])) if sign == ":" else multiples[-1][2] == int(value)
+    base = int(right if sign == ":" else left)
+    assert multiples == [(base, n, base * n) for n in range(1, len(steps) + 1)]
+    factors = (right, value, left) if sign == ":" else (left, right, value)
+    assert multiples[-1] == tuple(map(int, factors))
 
 
 def test_every_problem_of_a_sheet_is_worked_out():
