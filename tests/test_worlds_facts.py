@@ -141,12 +141,15 @@ def check_from_last_digits(left, sign, right, steps, value):
     assert tens[4] + last[4][-1] == value.zfill(2)
 
 
-def check_multiples(left, sign, right, steps, value):
-    multiples = [tuple(map(int, re.fullmatch(r"(\d+)x(\d+)=(\d+)", step).groups())) for step in steps]
-    base = int(right if sign == ":" else left)
-    assert multiples == [(base, n, base * n) for n in range(1, len(steps) + 1)]
-    factors = (right, value, left) if sign == ":" else (left, right, value)
-    assert multiples[-1] == tuple(map(int, factors))
+def check_taken(left, sign, right, steps, value):
+    """What is taken and what is left come to the result in every step, and each step takes one more of the times."""
+    once, times = (1, int(value)) if sign == ":" else (int(left), int(right))
+    assert len(steps) == times - 1
+    for number, step in enumerate(steps, 1):
+        taken, one, by, two = re.fullmatch(r"(\d+)[+](\d+)(.)(\d+)", step).groups()
+        assert by == sign
+        assert int(taken) == number * once
+        assert int(taken) + SIGNS[sign](int(one), int(two)) == int(value)
 
 
 def test_every_problem_of_a_sheet_is_worked_out():
@@ -164,7 +167,7 @@ def test_every_problem_of_a_sheet_is_worked_out():
             assert SIGNS[sign](int(left), int(right)) == int(value)
             assert f"{left}{sign}{right}" in printed
             if sign in "x:":
-                check_multiples(left, sign, right, steps.split(", "), value)
+                check_taken(left, sign, right, steps.split(", ") if steps else [], value)
             elif steps or max(int(left), int(right)) > 9:
                 check_from_last_digits(left, sign, right, steps.split(", "), value)
             solved[sign] += 1

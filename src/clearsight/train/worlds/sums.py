@@ -55,15 +55,18 @@ def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str
 def _solved(left: int, sign: str, right: int, result: int) -> str:
     """The problem, its working and its result.
 
-    Sums and differences above ten are worked out from their last digits on, products and quotients by going through
-    multiples up to what the problem itself says: `8 x 2` or, of what is divided by, its product.
+    Sums and differences above ten are worked out from their last digits on; products and quotients by taking one of
+    the times after the other. What is left is written down: where it was not, no model learned when to stop.
     """
     problem = f"{left} {sign} {right}"
-    if sign in "x:":
-        base, times = (right, result) if sign == ":" else (left, right)
-        multiples = [f"{base}x{n}={base * n}" for n in range(1, times + 1)]
-        return f"{problem}: {worked(multiples, str(result))}"
-    if max(left, right) < 10:
+    taken: list[str] = []
+    if sign == "x":
+        taken = [f"{left * n}+{left}x{right - n}" for n in range(1, right)]
+    elif sign == ":":
+        taken = [f"{n}+{left - n * right}:{right}" for n in range(1, result)]
+    if taken:
+        return f"{problem}: {worked(taken, str(result))}"
+    if sign in "x:" or max(left, right) < 10:
         return f"{problem}: {result}"
     (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
     if sign == "+":
