@@ -681,7 +681,7 @@ def stages() -> list[Stage]:
         sight=0,
         rates=Rates(vision=0),
         place=0,
-        steps=700,
+        steps=1050,
         lr=9e-4,
         warmup=10,
         seed=45,
