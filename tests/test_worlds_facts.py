@@ -173,6 +173,7 @@ def test_every_problem_of_a_sheet_is_worked_out():
             solved[sign] += 1
         solved[sample.answer.count("\n") + 1] += 1
     assert set(solved) == {1, 2, 3, 4, 5, 6, 7, 8, *SIGNS}
+    assert solved["x"] + solved[":"] > 0.8 * (solved["+"] + solved["-"])
     assert all("\n" not in draw("sums", seed, "test").answer for seed in range(100))
 
 
@@ -293,6 +294,7 @@ def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
             assert asks["items"] == str(len(goods))
             prices = [answer for section, _, answer, _ in page.asks if section == "price of"]
             assert [re.sub("[$€]", "", price) for price in prices] == [price for _, price in goods]
+            assert all(f" {price}" in asks[section] for price in prices)
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():
