@@ -103,9 +103,9 @@ def _question(rng: random.Random, chart: Chart) -> tuple[str, dict[str, str], st
         steps = f"{high} {one}{percent}", f"{low} {two}{percent}"
         return f"chart {kind[0]}", {"one": high, "two": low}, worked(steps, f"{result}{percent}")
     # Mark after mark down to the one that is meant, as which value belongs to a name is not seen at once.
-    before = list(chart.values)[: 1 + list(chart.values).index(name)]
-    value = f"{chart.values[name]}{percent}"
-    return "chart value", {"name": name}, worked([f"{name} {chart.values[name]}{percent}" for name in before], value)
+    shown = {mark: f"{value}{percent}" for mark, value in chart.values.items()}
+    told = [f"{mark} {value}" for mark, value in shown.items()]
+    return "chart value", {"name": name}, worked(told[: 1 + list(shown).index(name)], shown[name])
 
 
 # --- painting ----------------------------------------------------------------------------------------------
