@@ -18,7 +18,7 @@ from clearsight.eval.metrics import result
 from clearsight.messages import Box, Text, ToolCall
 from clearsight.train.worlds import draw
 from clearsight.train.worlds.boxes import _scene, shape_box
-from clearsight.train.worlds.charts import _data, _question
+from clearsight.train.worlds.charts import Chart, _data, _question, paint_chart
 from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip, pose_clip
 from clearsight.train.worlds.documents import _form, _receipt, _table
 from clearsight.train.worlds.marks import TICK_BOX, marks_of
@@ -144,12 +144,23 @@ def check_from_last_digits(left, sign, right, steps, value):
 def check_taken(left, sign, right, steps, value):
     """What is taken and what is left come to the result in every step, and each step takes one more of the times."""
     once, times = (1, int(value)) if sign == ":" else (int(left), int(right))
-    assert len(steps) == times - 1
-    for number, step in enumerate(steps, 1):
+    assert len(steps) == times
+    for number, step in enumerate(steps):
         taken, one, by, two = re.fullmatch(r"(\d+)[+](\d+)(.)(\d+)", step).groups()
         assert by == sign
         assert int(taken) == number * once
         assert int(taken) + SIGNS[sign](int(one), int(two)) == int(value)
+
+
+PROBLEM = re.compile(r"(\d+) (.) (\d+): (?:(\S+(?:, \S+)*): )?(\d+)")
+
+
+def check_solved(left, sign, right, steps, value):
+    assert SIGNS[sign](int(left), int(right)) == int(value)
+    if sign in "x:":
+        check_taken(left, sign, right, steps.split(", "), value)
+    elif steps or max(int(left), int(right)) > 9:
+        check_from_last_digits(left, sign, right, steps.split(", "), value)
 
 
 def test_every_problem_of_a_sheet_is_worked_out():
@@ -163,13 +174,9 @@ def test_every_problem_of_a_sheet_is_worked_out():
             .replace("\N{DIVISION SIGN}", ":")
         )
         for line in sample.answer.split("\n"):
-            left, sign, right, steps, value = re.fullmatch(r"(\d+) (.) (\d+): (?:(.+): )?(\d+)", line).groups()
-            assert SIGNS[sign](int(left), int(right)) == int(value)
+            left, sign, right, *working = PROBLEM.fullmatch(line).groups()
+            check_solved(left, sign, right, *working)
             assert f"{left}{sign}{right}" in printed
-            if sign in "x:":
-                check_taken(left, sign, right, steps.split(", ") if steps else [], value)
-            elif steps or max(int(left), int(right)) > 9:
-                check_from_last_digits(left, sign, right, steps.split(", "), value)
             solved[sign] += 1
         solved[sample.answer.count("\n") + 1] += 1
     assert set(solved) == {1, 2, 3, 4, 5, 6, 7, 8, *SIGNS}
@@ -178,19 +185,22 @@ def test_every_problem_of_a_sheet_is_worked_out():
 
 
 def test_areas_perimeters_and_angles_are_worked_out_from_the_printed_measures():
-    steps_of = Counter()
+    problems_of = Counter()
     for sample in (*samples("sums", "area and perimeter"), *samples("sums", "angle and side")):
-        if "=" not in sample.answer:
+        if ":" not in sample.answer:
             assert re.fullmatch(r"\d+ (cm|m|km)", sample.answer)
             continue
-        steps = [re.fullmatch(r"(\d+) (.) (\d+) = (\d+)( .+)?", step).groups() for step in sample.answer.split(", ")]
-        assert all(SIGNS[sign](int(left), int(right)) == int(value) for left, sign, right, value, _ in steps)
-        printed = "".join(mark.what[0] for mark in marks_of(sample.picture))
-        assert {steps[0][0], steps[0][2]} <= set(re.findall(r"\d+", printed))
-        assert result(sample.answer) == steps[-1][3] + steps[-1][4]
-        steps_of[sample.skill, len(steps)] += 1
-    measured = "area and perimeter"
-    assert set(steps_of) == {(measured, 1), (measured, 2), ("angle and side", 2)}
+        problems = [match.groups() for match in PROBLEM.finditer(sample.answer)]
+        for problem in problems:
+            check_solved(*problem)
+        (left, sign, right, *_, value), *others = problems
+        assert all(value in (one, two) for one, _, two, *_ in others)
+        printed = re.findall(r"\d+", "".join(mark.what[0] for mark in marks_of(sample.picture)))
+        assert {left, right} <= {*printed}
+        unit = result(sample.answer).removeprefix(problems[-1][-1])
+        assert unit == " degrees" if sample.skill == "angle and side" else re.fullmatch(" (square )?(cm|m|km)", unit)
+        problems_of["".join((sign, *(problem[1] for problem in others))), "square" in unit] += 1
+    assert set(problems_of) == {("x", True), ("++", False), ("+-", False)}
 
 
 @given(seeds)
@@ -273,13 +283,14 @@ def test_what_is_worked_out_is_judged_by_what_it_comes_to_and_practised_most():
 
 def compared(answer, best):
     """Names and numbers that `answer` goes through, each of which it rightly compares with the best before it."""
-    found, record = [], None
+    found, leader = [], None
     for step in re.sub("[$€]", "", answer).rpartition(": ")[0].split(", "):
-        name, number, sign, before = re.fullmatch(r"(.+?) ([\d.]+)(?: ([<>]) ([\d.]+))?", step).groups()
-        assert before == record
-        assert sign == (record and ("<" if float(number) < float(record) else ">"))
+        name, number, sign, *before = re.fullmatch(r"(.+?) ([\d.]+)(?: ([<>]) (.+?) ([\d.]+))?", step).groups()
         found.append((name, number))
-        record = best(number, record or number, key=float)
+        if leader:
+            assert tuple(before) == leader
+            assert sign == ("<" if float(number) < float(leader[1]) else ">")
+        leader = best(found, key=lambda one: float(one[1]))
     return found
 
 
@@ -408,6 +419,16 @@ def test_chart_answers_follow_from_the_plotted_values(seed):
         assert int(answer) == len(values)
     else:
         assert answer == chart.title
+
+
+@pytest.mark.parametrize("kind", ["bars", "columns", "line", "pie"])
+def test_long_names_leave_room_for_what_they_name(kind):
+    chart = Chart(kind, "Visitors", {"A name as long as this": 60, "Another": 40}, printed=True)
+    for seed in range(40):
+        picture = paint_chart(random.Random(seed), "train", chart)
+        marks = marks_of(picture)
+        assert "Another" in "".join(mark.what[0] for mark in marks)
+        assert all(0 < mark.x < picture.width and 0 < mark.y < picture.height for mark in marks)
 
 
 def test_of_a_chart_what_tells_more_of_its_values_is_asked_later():

@@ -15,7 +15,7 @@ from .names import names, pick
 from .questions import absent, phrase
 from .sample import Asked, Sample, Split, about, outdone, talk, worked
 from .scene import COLOURS
-from .sheet import Sheet
+from .sheet import MIN_SIZE, Sheet
 
 _PARTS = {"bars": "bars", "columns": "bars", "line": "points", "pie": "slices"}
 _ABSENT_SHARE = 0.06
@@ -115,6 +115,9 @@ def paint_chart(rng: random.Random, split: Split, chart: Chart) -> Pillow.Image:
     sheet = Sheet(rng, split, (rng.randint(7, 10), rng.randint(6, 9)), plain=0.7)
     # Which value belongs to which name is learned where both are easily read.
     size = rng.uniform(10, 13 if split == "test" else 17)
+    # Bars and slices need room beside their names.
+    while size > MIN_SIZE and max(sheet.measure(name, size) for name in chart.values) > 0.6 * sheet.width:
+        size -= 1
     sheet.text((sheet.width / 2, 5), chart.title, size + 2, anchor="mt", room=sheet.width - 10)
     frame = (8.0, 26.0, sheet.width - 8.0, sheet.height - 8.0)
     colours = _colours(rng, sheet.paper, len(chart.values))

@@ -120,14 +120,17 @@ def worked(steps: Iterable[str], result: str) -> str:
 
 
 def outdone(values: Iterable[tuple[str, str, float]], best: Callable[[float, float], float]) -> str:
-    """Whose value is `best`, found by comparing each with the best one before it: `Ann 12, Ben 30 > 12: Ben`.
+    """Whose value is `best`, found by comparing each with the best one before it.
+
+    `Ann 12, Ben 30 > Ann 12, Cem 7 < Ben 30: Ben`: the best so far is named in every step, as the end is found where
+    it was named last.
 
     values: of each its name, the value as it is printed and as a number, all of which differ. best: max or min.
     """
     (leader, record, most), *others = values
     steps = [f"{leader} {record}"]
     for name, shown, value in others:
-        steps.append(f"{name} {shown} {'<' if value < most else '>'} {record}")
+        steps.append(f"{name} {shown} {'<' if value < most else '>'} {leader} {record}")
         if best(value, most) == value:
             leader, record, most = name, shown, value
     return worked(steps, leader)

@@ -56,17 +56,15 @@ def _solved(left: int, sign: str, right: int, result: int) -> str:
     """The problem, its working and its result.
 
     Sums and differences above ten are worked out from their last digits on; products and quotients by taking one of
-    the times after the other. What is left is written down: where it was not, no model learned when to stop.
+    the times after the other. What is left is written down, as where it was not, no model learned when to stop; and
+    the first step only copies, as where it took one already, no model learned to write one less.
     """
     problem = f"{left} {sign} {right}"
-    taken: list[str] = []
     if sign == "x":
-        taken = [f"{left * n}+{left}x{right - n}" for n in range(1, right)]
-    elif sign == ":":
-        taken = [f"{n}+{left - n * right}:{right}" for n in range(1, result)]
-    if taken:
-        return f"{problem}: {worked(taken, str(result))}"
-    if sign in "x:" or max(left, right) < 10:
+        return f"{problem}: {worked([f'{left * n}+{left}x{right - n}' for n in range(right)], str(result))}"
+    if sign == ":":
+        return f"{problem}: {worked([f'{n}+{left - n * right}:{right}' for n in range(result)], str(result))}"
+    if max(left, right) < 10:
         return f"{problem}: {result}"
     (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
     if sign == "+":
@@ -139,16 +137,17 @@ def _rectangle(rng: random.Random, split: Split, level: float) -> Sample:
     width, height = _sides(rng, split, level)
     sheet = Sheet(rng, split, (rng.randint(5, 7), rng.randint(4, 6)), plain=0.6)
     unit = rng.choice(_UNITS)
-    long, short = sheet.width - 70, sheet.height - 50
-    box = (14, 12, 14 + long, 12 + short) if width >= height else (14, 12, 14 + min(long, short * 0.7), 12 + short)
+    room, rise = sheet.width - 70, sheet.height - 50
+    box = (14, 12, 14 + room, 12 + rise) if width >= height else (14, 12, 14 + min(room, rise * 0.7), 12 + rise)
     sheet.pen.rectangle(box, outline=sheet.ink, width=2, fill=sheet.faint(0.15))
     sheet.text(((box[0] + box[2]) / 2, box[3] + 5), f"{width} {unit}", 14, anchor="mt")
     sheet.text((box[2] + 5, (box[1] + box[3]) / 2), f"{height} {unit}", 14, anchor="lm", room=sheet.width - box[2] - 7)
     if rng.random() < 0.5:
-        answer = f"{width} x {height} = {width * height} square {unit}"
+        short, long = sorted((width, height))
+        answer = f"{_solved(long, 'x', short, width * height)} square {unit}"
         return _asked(rng, split, sheet.finish(), "area", answer, "area and perimeter")
     half = width + height
-    answer = f"{width} + {height} = {half}, {half} x 2 = {2 * half} {unit}"
+    answer = f"{_solved(width, '+', height, half)}, {_solved(half, '+', half, 2 * half)} {unit}"
     return _asked(rng, split, sheet.finish(), "perimeter", answer, "area and perimeter")
 
 
@@ -177,7 +176,7 @@ def _angle(rng: random.Random, split: Split, _level: float) -> Sample:
     for (x, y), text in zip(corners, (f"{one}°", f"{two}°", "?"), strict=True):
         sheet.text((x + 0.42 * (centre[0] - x), y + 0.42 * (centre[1] - y)), text, 12, anchor="mm")
     known = one + two
-    answer = f"{one} + {two} = {known}, 180 - {known} = {180 - known} degrees"
+    answer = f"{_solved(one, '+', two, known)}, {_solved(180, '-', known, 180 - known)} degrees"
     return _asked(rng, split, sheet.finish(tilt=0), "angle", answer, "angle and side")
 
 
