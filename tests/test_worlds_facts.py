@@ -144,7 +144,7 @@ def check_from_last_digits(left, sign, right, steps, value):
 def check_taken(left, sign, right, steps, value):
     """What is taken and what is left come to the result in every step, and each step takes one more of the times."""
     once, times = (1, int(value)) if sign == ":" else (int(left), int(right))
-    assert len(steps) == times
+    assert len(steps) == times + 1
     for number, step in enumerate(steps):
         taken, one, by, two = re.fullmatch(r"(\d+)[+](\d+)(.)(\d+)", step).groups()
         assert by == sign

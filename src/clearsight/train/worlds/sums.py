@@ -42,7 +42,9 @@ def arithmetic(rng: random.Random, split: Split, level: float) -> tuple[int, str
         largest = 10 + round(90 * level)
         left, right = rng.randint(1, largest), rng.randint(1, largest)
         if sign in "x:":
-            left, right = rng.randint(1, 2 + round(10 * level)), rng.randint(1, 2 + round(10 * level))
+            most = 2 + round(10 * level)
+            longest = most + 8 if sign == "x" and split == "train" else most  # sides of areas are as long
+            left, right = rng.randint(1, longest), rng.randint(1, most)
         if sign == "-" and left < right:
             left, right = right, left
         if sign == ":":
@@ -56,14 +58,15 @@ def _solved(left: int, sign: str, right: int, result: int) -> str:
     """The problem, its working and its result.
 
     Sums and differences above ten are worked out from their last digits on; products and quotients by taking one of
-    the times after the other. What is left is written down, as where it was not, no model learned when to stop; and
-    the first step only copies, as where it took one already, no model learned to write one less.
+    the times after the other, from none to all. What is left is written down, as where it was not, no model learned
+    when to stop. The first step only copies, as where it took one already, no model learned to write one less; and the
+    last leaves nothing, so that its result is copied.
     """
     problem = f"{left} {sign} {right}"
     if sign == "x":
-        return f"{problem}: {worked([f'{left * n}+{left}x{right - n}' for n in range(right)], str(result))}"
+        return f"{problem}: {worked([f'{left * n}+{left}x{right - n}' for n in range(right + 1)], str(result))}"
     if sign == ":":
-        return f"{problem}: {worked([f'{n}+{left - n * right}:{right}' for n in range(result)], str(result))}"
+        return f"{problem}: {worked([f'{n}+{left - n * right}:{right}' for n in range(result + 1)], str(result))}"
     if max(left, right) < 10:
         return f"{problem}: {result}"
     (tens, last), (other_tens, other_last) = divmod(left, 10), divmod(right, 10)
