@@ -1,22 +1,28 @@
 """Move an adapter to other weights of the same model: `python recipes/move_adapter.py ADAPTER OLD NEW OUT --rank 256`.
 
 What the linear layers of an adapter were on OLD they become on NEW again, as nearly as the rank allows: it adds the
-difference between the two as well. So the adapters beside nano outlive a further checkpoint without new training. Other
-weights (embeddings, norms, biases) stay NEW's, so measure what comes out.
+difference between the two as well. Blocks that only NEW has add nothing under it. So the adapters beside nano outlive a
+further checkpoint without new training. Other weights (embeddings, norms, biases) stay NEW's, so measure what comes
+out.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clearsight.model.hub import read_config, resolve
 from clearsight.model.lora import MAX_RANK, Adapter, LoraLayer, matched, read_adapter, write_adapter
 from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model
+from clearsight.train.grow import ENDS
+
+_IN_BLOCK = re.compile(r"(.+)\.\d+\..+")
+"""The name of a layer in a block; before the block's number stands which half of the model it is in."""
 
 
 def factors(change_NK: Tensor, rank: int) -> LoraLayer:
@@ -30,13 +36,22 @@ def factors(change_NK: Tensor, rank: int) -> LoraLayer:
 
 
 def moved(adapter: Adapter, old: Qwen2VL, new: Qwen2VL, rank: int) -> Adapter:
-    """Layers to which the adapter adds nothing are NEW's. Raises WeightsError for one that is not there."""
+    """Layers to which the adapter adds nothing are NEW's. Raises WeightsError for one that is not there.
+
+    In a half of the model that the adapter changes, blocks that only NEW has are undone.
+    """
     before, after = matched(old, adapter), matched(new, adapter)
     layers = {
         name: factors(before[name].weight.float() + layer.delta() - after[name].weight.float(), rank)
         for name, layer in adapter.layers.items()
         if layer.delta().any()
     }
+    known = dict(old.named_modules())
+    changed = {match[1] for name in layers if (match := _IN_BLOCK.fullmatch(name))}
+    for name, module in new.named_modules():
+        further = isinstance(module, nn.Linear) and name.endswith(ENDS) and name not in known
+        if further and (match := _IN_BLOCK.fullmatch(name)) and match[1] in changed:
+            layers[name] = factors(-module.weight.float(), rank)
     return Adapter(layers, adapter.base)
 
 

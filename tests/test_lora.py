@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from clearsight.config import ConfigError
 from clearsight.inputs import Grid
 from clearsight.model.lora import Adapter, LoraLayer, matched, merge, read_adapter, write_adapter
 from clearsight.model.weights import WeightsError, random_model
+from clearsight.train.grow import ENDS, grown
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is_gradient_checkpointing.*:FutureWarning"
@@ -153,3 +155,38 @@ def test_an_adapter_moved_to_other_weights_makes_of_them_what_it_made_of_its_own
     for name in adapter.layers.keys() - {idle}:
         ours, theirs = found[name].weight.detach(), wanted[name].weight.detach()
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("halves", [{"model.layers"}, {"visual.blocks"}, {"model.layers", "visual.blocks"}, set()])
+def test_an_adapter_moved_to_a_grown_model_undoes_the_further_blocks_of_what_it_changes(halves, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    from move_adapter import moved
+
+    old = random_model(TINY, seed=1)
+    deeper = replace(
+        TINY,
+        vision=replace(TINY.vision, depth=TINY.vision.depth + 2),
+        text=replace(TINY.text, num_layers=TINY.text.num_layers + 1),
+    )
+    new = grown(old, deeper, seed=2)
+    ends = {
+        name: layer
+        for name, layer in new.named_modules()
+        if name.endswith(ENDS) and name not in dict(old.named_modules())
+    }
+    assert len(ends) == 2 * 3
+    with torch.no_grad():
+        for layer in ends.values():
+            layer.weight.normal_(std=0.1)
+    whole = random_adapter(old)
+    adapter = Adapter({n: d for n, d in whole.layers.items() if n.startswith(("visual.merger", *halves))})
+    carried = moved(adapter, old, new, rank=max(max(layer.weight.shape) for layer in ends.values()))
+    merge(new, carried)
+    undone = {name for name in ends if name.startswith(tuple(halves))}
+    assert carried.layers.keys() == adapter.layers.keys() | undone
+    for name, layer in ends.items():
+        assert (layer.weight.abs().max() < 2e-3) == (name in undone)
+    if len(halves) == 2:
+        merge(old, adapter)
+        ours, theirs = our_logits(new), our_logits(old)
+        assert (ours - theirs).norm() < 0.05 * theirs.norm()

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY as CONFIG
 from torch.nn import functional as F
 
-from clearsight.config import PRESETS, read_json
+from clearsight.config import NANO, PRESETS, read_json
 from clearsight.eval import score, wilson
 from clearsight.model.hub import resolve
 from clearsight.model.weights import random_model
@@ -20,6 +20,7 @@ from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train import recipe
 from clearsight.train.data import BatchStream, Mix, batches, casual, encode
 from clearsight.train.example import pack
+from clearsight.train.grow import ENDS, grown
 from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
 from clearsight.train.stage import PARTS, Lora, Stage
@@ -227,6 +228,9 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
 
     names = [one.name for one in recipe_of_nano.stages()]
     assert len(set(names)) == len(names)
+    small = recipe_of_nano.SHALLOW
+    assert recipe_of_nano.GROWN in names
+    assert (small.vision.depth, small.text.num_layers) < (NANO.vision.depth, NANO.text.num_layers)
     means = recipe_of_nano.MEANS
     earlier = [(name, before) for name, taken in means.items() for before, _ in taken]
     # A mean that another is taken with has to have been kept.
@@ -247,6 +251,24 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
         torch.testing.assert_close(value, kept[name] if name in linear else theirs[name])
     with pytest.raises(ValueError, match=r"none\.pt is missing"):
         recipe_of_nano.mean_with(new, tmp_path / "none.pt", 1.0)
+
+
+def test_a_grown_model_says_what_it_said_until_its_new_blocks_have_learned(processor):
+    small = random_model(CONFIG, seed=1)
+    with torch.no_grad():
+        for value in small.parameters():
+            value.add_(0.05)  # biases of random models are zero
+    deeper = replace(CONFIG, vision=replace(CONFIG.vision, depth=4), text=replace(CONFIG.text, num_layers=3))
+    large = grown(small, deeper)
+    assert (len(large.visual.blocks), len(large.model.layers)) == (4, 3)
+    batch = pack([encode(draw("shapes", 3, "train"), processor, "chat")])
+    with torch.no_grad():
+        torch.testing.assert_close(large(batch.inputs), small(batch.inputs))
+    large.requires_grad_()
+    next_token_loss(large, batch).backward()
+    new = {name: value for name, value in large.named_parameters() if name not in dict(small.named_parameters())}
+    learn = {name for name, value in new.items() if value.grad.any()}
+    assert {name.rpartition(".")[0].split(".", 3)[-1] for name in learn} == set(ENDS)
 
 
 def test_embeddings_that_are_alike_become_ones_of_their_own_but_for_those_kept(processor, monkeypatch):

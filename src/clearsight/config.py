@@ -142,11 +142,11 @@ def _official(width: int, layers: int, heads: int, kv: int, inner: int, vocab: i
 # nano has its own vocabulary: 256 bytes, whole common words, then the 14 special tokens at the end of the rows.
 NANO_SPECIAL_START = 1010
 NANO = ModelConfig(
-    vision=VisionConfig(depth=6, embed_dim=192, num_heads=3, out_dim=256),
+    vision=VisionConfig(depth=8, embed_dim=192, num_heads=3, out_dim=256),
     text=TextConfig(
         hidden_size=256,
         intermediate_size=768,
-        num_layers=6,
+        num_layers=8,
         num_heads=4,
         num_kv_heads=2,
         vocab_size=1024,
