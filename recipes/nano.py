@@ -891,7 +891,10 @@ def main() -> None:
     if arguments.init:
         try:
             folder = resolve(arguments.init)
-            model = load_model(folder, read_config(folder), dtype=torch.float32)
+            config = read_config(folder)
+            if config not in (SHALLOW, NANO):
+                raise ValueError(f"{folder} is not of nano's shape, with six or eight blocks in either half")
+            model = load_model(folder, config, dtype=torch.float32)
         except (ValueError, OSError) as error:
             parser.error(str(error))
     processor = Processor.packaged("nano")
