@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from clearsight.cli import main
+from clearsight.config import NANO
+from clearsight.model.weights import empty_model
 
 
 @pytest.fixture
@@ -58,7 +60,8 @@ def test_a_dry_run_trains_nothing(run, data: Path, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     code, printed, err = run("train", "--data", data, "--lora", 8, "--dry-run")
     assert (code, err) == (0, "")
-    for part in ("«", "of 8,6", "memory: about", "time: about", "line 3"):
+    weights = sum(value.numel() for value in empty_model(NANO).parameters())
+    for part in ("«", f"of {weights:,} parameters", "memory: about", "time: about", "line 3"):
         assert part in printed
     data.write_text(data.read_text() + '{"messages": 3}\n')
     code, printed, err = run("train", "--data", data, "--dry-run")
