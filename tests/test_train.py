@@ -230,7 +230,8 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
     assert len(set(names)) == len(names)
     small = recipe_of_nano.SHALLOW
     assert recipe_of_nano.GROWN in names
-    assert (small.vision.depth, small.text.num_layers) < (NANO.vision.depth, NANO.text.num_layers)
+    assert small.vision.depth < NANO.vision.depth
+    assert small.text.num_layers < NANO.text.num_layers
     means = recipe_of_nano.MEANS
     earlier = [(name, before) for name, taken in means.items() for before, _ in taken]
     # A mean that another is taken with has to have been kept.
