@@ -281,10 +281,15 @@ def test_what_is_worked_out_is_judged_by_what_it_comes_to_and_practised_most():
             assert max(kinds[kind] for kind in ("table", "receipt", "form", "letter")) < 2 * kinds["letter"]
 
 
-def compared(answer, best):
-    """Names and numbers that `answer` goes through, each of which it rightly compares with the best before it."""
+def compared(answer, best, end=None):
+    """Names and numbers that `answer` goes through, each of which it rightly compares with the best before it.
+
+    end: what it names after them.
+    """
     found, leader = [], None
-    for step in re.sub("[$€]", "", answer).rpartition(": ")[0].split(", "):
+    steps = re.sub("[$€]", "", answer).rpartition(": ")[0].split(", ")
+    assert end is None or steps.pop() == end
+    for step in steps:
         name, number, sign, *before = re.fullmatch(r"(.+?) ([\d.]+)(?: ([<>]) (.+?) ([\d.]+))?", step).groups()
         found.append((name, number))
         if leader:
@@ -297,15 +302,37 @@ def compared(answer, best):
 @given(seeds)
 def test_the_dearest_follows_from_the_prices_that_are_said_before(seed):
     page = _receipt(random.Random(seed), "test", 1.0)
+    below = [field.name for field in page.fields if field.name not in ("shop", "date")]
     asks = {section: answer for section, _, answer, _ in page.asks}
     if "dearest" in asks:
         for section, best in (("dearest", max), ("cheapest", min)):
-            goods = compared(asks[section], best)
+            goods = compared(asks[section], best, below[0])
             assert result(asks[section]) == best(goods, key=lambda good: float(good[1]))[0]
             assert asks["items"] == str(len(goods))
             prices = [answer for section, _, answer, _ in page.asks if section == "price of"]
             assert [re.sub("[$€]", "", price) for price in prices] == [price for _, price in goods]
             assert all(f" {price}" in asks[section] for price in prices)
+
+
+@given(seeds, st.sampled_from(("train", "test")))
+def test_what_is_told_in_words_can_be_found_in_them(seed, split):
+    sample = draw("told", seed, split)
+    lines = sample.question.lower().splitlines()
+    told = [(name.rstrip(" -:=,"), value.lstrip("$€")) for name, _, value in (line.rpartition(" ") for line in lines)]
+    question = next(line for line in (lines[0], lines[-1]) if line[-1] in "?.")
+    answer = sample.answer.lower()
+    if ": " not in answer:
+        assert next(name for name, value in told if value == answer.lstrip("$€")) in question
+        return
+    last = answer.rpartition(": ")[0].split(", ")[-1]
+    end = None if re.search(r"\d", last) else last  # what stands below the goods of a receipt
+    best = max if re.search("most|high|larg", question) else min
+    found = compared(answer, best, end)
+    assert result(answer) == best(found, key=lambda one: float(one[1]))[0]
+    first = told.index(found[0])
+    assert told[first : first + len(found)] == found
+    if end:
+        assert told[first + len(found)][0] == end
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():

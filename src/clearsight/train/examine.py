@@ -35,6 +35,7 @@ PARTS = (
     ("scripts", 1.0, 9),
     ("screens", 1.0, 3),
     ("live", 1.0, 1),
+    ("told", 1.0, 1),
 )
 WORLDS = tuple(dict.fromkeys(world for world, *_ in PARTS))
 FIRST_SEED = 1_000_000

@@ -20,6 +20,7 @@ from .signs import draw_signs
 from .strips import draw_strips
 from .sums import draw_sums
 from .text import draw_line, draw_page, draw_word
+from .told import draw_told
 
 __all__ = ["WORLDS", "Sample", "Split", "draw"]
 
@@ -40,6 +41,7 @@ WORLDS: dict[str, Callable[..., Sample]] = {
     "scripts": draw_scripts,
     "screens": draw_screens,
     "live": draw_live,
+    "told": draw_told,
 }
 
 # Where one picture can be asked several questions, which is worth more of a picture that was paid for.

@@ -68,7 +68,19 @@ def _asked(rng: random.Random, kind: str, ask: Ask, split: Split) -> Asked:
 # --- receipts ----------------------------------------------------------------------------------------------
 
 
-def _receipt(rng: random.Random, split: Split, level: float) -> Page:
+class Purchase(NamedTuple):
+    """What a receipt says, as it is printed, and what may be asked about its goods."""
+
+    head: list[Field]
+    goods: list[Field]  # with their prices
+    foot: list[Field]  # ends with the total
+    missing: list[str]  # fields that receipts may have and this one has not
+    prices: list[Ask]
+    ranks: list[Ask]  # what is dearest and what is cheapest, if there are two goods
+
+
+def purchase(rng: random.Random, split: Split, level: float) -> Purchase:
+    """One to five goods with their prices; `level` 0..1 grows their number."""
     count = 1 + rng.randint(0, round(4 * level))
     goods = pick(rng, "goods", split, count)
     prices = [_amount(rng, split) for _ in goods]
@@ -86,29 +98,34 @@ def _receipt(rng: random.Random, split: Split, level: float) -> Page:
     total = sum(prices) + (tax if any(field.name == "tax" for field in shown) else 0)
     foot = [*shown, Field("total", f"{total:.2f}")]
     currency = rng.choice(("", "", "$", "€"))
-    lines = [(good, currency + f"{price:.2f}") for good, price in zip(goods, prices, strict=True)]
-    picture = _receipt_picture(rng, split, head, lines, foot, currency)
-    asks: list[Ask] = [("price of", {"name": good}, price, "anls") for good, price in lines]
-    items: Ask = ("items", {}, str(count), "exact")
-    asks.append(items)
-    if count > 1 and len(set(prices)) == count:
-        priced = [(good, shown, price) for (good, shown), price in zip(lines, prices, strict=True)]
-        ranks: list[Ask] = [
-            ("dearest", {}, outdone(priced, max), "anls"),
-            ("cheapest", {}, outdone(priced, min), "anls"),
-        ]
-        if split == "train" and rng.random() < _RANK_SHARE:
-            asks = [items, *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
-        elif split == "test":
-            asks += ranks
+    bought = [Field(good, currency + f"{price:.2f}") for good, price in zip(goods, prices, strict=True)]
     foot = [Field(f.name, currency + f.value if _is_amount(f) else f.value) for f in foot]
+    asked: list[Ask] = [("price of", {"name": good}, price, "anls") for good, price in bought]
+    ranks: list[Ask] = []
+    if count > 1 and len(set(prices)) == count:
+        priced = [(good, shown, price) for (good, shown), price in zip(bought, prices, strict=True)]
+        # What comes below the goods is named last, as the price of one more is read where the end is not seen.
+        dearest, cheapest = (outdone(priced, best, end=foot[0].name) for best in (max, min))
+        ranks = [("dearest", {}, dearest, "anls"), ("cheapest", {}, cheapest, "anls")]
+    return Purchase(head, bought, foot, missing, asked, ranks)
+
+
+def _receipt(rng: random.Random, split: Split, level: float) -> Page:
+    head, goods, foot, missing, asks, ranks = purchase(rng, split, level)
+    picture = _receipt_picture(rng, split, head, goods, foot)
+    items: Ask = ("items", {}, str(len(goods)), "exact")
+    asks = [*asks, items]
+    if ranks and split == "train" and rng.random() < _RANK_SHARE:
+        asks = [items, *[rng.choice(ranks)] * _PRACTICE]  # which tells all prices
+    elif split == "test":
+        asks += ranks
     return Page(picture, [*head, *foot, foot[-1]], asks, missing)
 
 
 def _receipt_picture(
-    rng: random.Random, split: Split, head: list[Field], lines: list[tuple[str, str]], foot: list[Field], currency: str
+    rng: random.Random, split: Split, head: list[Field], goods: list[Field], foot: list[Field]
 ) -> Pillow.Image:
-    shown = [*lines, *((f.name, (currency if _is_amount(f) else "") + f.value) for f in foot)]
+    shown = [*goods, *foot]
     rows = len(shown) + 2.6
     sheet = Sheet(rng, split, (rng.randint(6, 9), min(12, max(6, round(rows * rng.uniform(0.75, 1.0))))), plain=0.7)
     style = rng.choice(("columns", "columns", "dots", "boxed") if split == "test" else ("columns", "columns", "dots"))
@@ -124,7 +141,7 @@ def _receipt_picture(
         sheet.text((sheet.width / 2, y), head[1].value, size, anchor="mt", room=room)
     y += 1.3 * pitch
     for row, (label, value) in enumerate(shown):
-        if row == len(lines):
+        if row == len(goods):
             sheet.pen.line((margin, y - 2, sheet.width - margin, y - 2), fill=sheet.faint())
         label = _cased(label, row, len(shown))
         _receipt_line(sheet, (margin, y), label, value, (size, pitch), style)

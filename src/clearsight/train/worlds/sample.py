@@ -78,6 +78,12 @@ def about(picture: Pillow.Image, question: str, answer: Said, skill: str, metric
     return talk(Image(picture), Asked(question, answer, skill, metric))
 
 
+def told(question: str, answer: str, skill: str, metric: Metric = "exact") -> Sample:
+    """A question in words alone with its answer."""
+    messages = Message("user", (Text(question),)), Message("assistant", (Text(answer),))
+    return Sample(messages=messages, skill=skill, metric=metric)
+
+
 class Asked(NamedTuple):
     """A question, its answer, what it examines and how it is judged.
 
@@ -119,13 +125,16 @@ def worked(steps: Iterable[str], result: str) -> str:
     return f"{', '.join(steps)}: {result}"
 
 
-def outdone(values: Iterable[tuple[str, str, float]], best: Callable[[float, float], float]) -> str:
+def outdone(
+    values: Iterable[tuple[str, str, float]], best: Callable[[float, float], float], end: str | None = None
+) -> str:
     """Whose value is `best`, found by comparing each with the best one before it.
 
     `Ann 12, Ben 30 > Ann 12, Cem 7 < Ben 30: Ben`: the best so far is named in every step, as the end is found where
     it was named last.
 
-    values: of each its name, the value as it is printed and as a number, all of which differ. best: max or min.
+    values: of each its name, the value as it is printed and as a number, all of which differ. best: max or min. end:
+    what follows the last of them where they stand.
     """
     (leader, record, most), *others = values
     steps = [f"{leader} {record}"]
@@ -133,7 +142,7 @@ def outdone(values: Iterable[tuple[str, str, float]], best: Callable[[float, flo
         steps.append(f"{name} {shown} {'<' if value < most else '>'} {leader} {record}")
         if best(value, most) == value:
             leader, record, most = name, shown, value
-    return worked(steps, leader)
+    return worked([*steps, *([end] if end else [])], leader)
 
 
 def _heard(asked: Asked) -> tuple[str, Said]:

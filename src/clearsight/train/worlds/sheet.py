@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
@@ -62,8 +62,7 @@ class Sheet:
         return marked(wear(self.rng, picture), marks)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """Something written on a sheet that can be asked for: how it is called in a question, and its value."""
 
     name: str
