@@ -745,6 +745,20 @@ def stages() -> list[Stage]:
         lr=7e-4,
         seed=49,
     )  # fmt: skip
+    # What is dearest is compared in words alone too, down to what stands below the last of the goods. Russian was read
+    # as Latin letters that look like it, and Vietnamese without its marks: the tower sees them, the words are missing.
+    conclude = after(
+        revive,
+        "conclude",
+        weights={
+            "word": 0.02, "line": 0.17, "page": 0.035, "documents": 0.14, "shapes": 0.13, "boxes": 0.025,
+            "screens": 0.05, "calls": 0.075, "clips": 0.045, "live": 0.005, "charts": 0.01, "sums": 0.03,
+            "told": 0.035, "scripts": 0.23,
+        },
+        steps=740,
+        lr=9e-4,
+        seed=50,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -791,6 +805,7 @@ def stages() -> list[Stage]:
         study,
         recite,
         revive,
+        conclude,
     ]
 
 
@@ -798,7 +813,7 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
     """How much of held-out pictures is named right, where a stage teaches that."""
     if not isinstance(stage.mix, Mix) or not stage.mix.objective[1]:
         return None
-    worlds = [world for world in stage.mix.weights if world not in ("clips", "live")]  # of one picture each
+    worlds = [world for world in stage.mix.weights if world not in ("clips", "live", "told")]  # of one picture each
     return lambda model: sight_accuracy(model, processor, worlds, count=40)
 
 
