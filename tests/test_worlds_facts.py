@@ -23,6 +23,7 @@ from clearsight.train.worlds.clips import DIRECTIONS, TIMES, further, paint_clip
 from clearsight.train.worlds.documents import _form, _receipt, _table
 from clearsight.train.worlds.marks import TICK_BOX, marks_of
 from clearsight.train.worlds.questions import questions
+from clearsight.train.worlds.sample import belongs
 from clearsight.train.worlds.scene import COLOURS, paint
 from clearsight.train.worlds.sums import arithmetic
 from clearsight.train.worlds.wording import WORDINGS
@@ -333,6 +334,16 @@ def test_what_is_told_in_words_can_be_found_in_them(seed, split):
     assert told[first : first + len(found)] == found
     if end:
         assert told[first + len(found)][0] == end
+
+
+def test_lists_in_words_hold_out_names():
+    names = {"train": set(), "test": set()}
+    for split, found in names.items():
+        for answer in (draw("told", seed, split).answer for seed in range(200)):
+            found.update(re.findall(r"(?:^|, )([^,<>:]+?) [$€]?[\d.]+ [<>]", answer))
+    assert len(names["train"]) > 100
+    assert all(belongs(name, "train") for name in names["train"])
+    assert sum(not belongs(name, "train") for name in names["test"]) > 10
 
 
 def test_of_a_clip_what_tells_most_is_asked_last():
