@@ -1,4 +1,4 @@
-"""Seeded, labelled pictures drawn on the fly, to train and to examine a small model."""
+"""Seeded, labelled samples drawn on the fly, nearly all of pictures, to train and to examine a small model."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def purchase(rng: random.Random, split: Split, level: float) -> Purchase:
     ranks: list[Ask] = []
     if count > 1 and len(set(prices)) == count:
         priced = [(good, shown, price) for (good, shown), price in zip(bought, prices, strict=True)]
-        # What comes below the goods is named last, as the price of one more is read where the end is not seen.
+        # What is printed below the goods is named last: the end has to be looked for.
         dearest, cheapest = (outdone(priced, best, end=foot[0].name) for best in (max, min))
         ranks = [("dearest", {}, dearest, "anls"), ("cheapest", {}, cheapest, "anls")]
     return Purchase(head, bought, foot, missing, asked, ranks)

@@ -24,7 +24,7 @@ CELL = 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A labelled conversation about drawn pictures (RGB, sides multiples of 28).
+    """A labelled conversation about drawn pictures (RGB, sides multiples of 28), or in words alone.
 
     messages: ends with an assistant turn; every assistant turn is right. tools: what may be called in it.
     judged: index of the assistant turn that a model's answer is compared with, by `metric`.
@@ -78,7 +78,7 @@ def about(picture: Pillow.Image, question: str, answer: Said, skill: str, metric
     return talk(Image(picture), Asked(question, answer, skill, metric))
 
 
-def told(question: str, answer: str, skill: str, metric: Metric = "exact") -> Sample:
+def in_words(question: str, answer: str, skill: str, metric: Metric = "exact") -> Sample:
     """A question in words alone with its answer."""
     messages = Message("user", (Text(question),)), Message("assistant", (Text(answer),))
     return Sample(messages=messages, skill=skill, metric=metric)
@@ -134,7 +134,7 @@ def outdone(
     it was named last.
 
     values: of each its name, the value as it is printed and as a number, all of which differ. best: max or min. end:
-    what follows the last of them where they stand.
+    what is printed below the last of them.
     """
     (leader, record, most), *others = values
     steps = [f"{leader} {record}"]

@@ -1,6 +1,6 @@
 """The world "told": receipts and lists of numbers in words, without a picture.
 
-What to conclude from prices is learned apart from reading them, at a tenth of what a picture costs.
+What to conclude from prices is learned apart from reading them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import random
 from .documents import purchase
 from .names import pick
 from .questions import phrase
-from .sample import Sample, Split, outdone
-from .sample import told as asked
+from .sample import Sample, Split, in_words, outdone
 from .sheet import Field
 
 SKILL = "list in words"
@@ -20,8 +19,8 @@ _SEPARATORS: dict[Split, tuple[str, ...]] = {"train": (" ", ": ", " - ", ", "), 
 
 
 def draw_told(rng: random.Random, *, split: Split, level: float = 1.0) -> Sample:
-    """A list of two to six lines and which of them is first by its number, or what stands at a name; `level` 0..1
-    grows it."""
+    """Two to six names with their numbers and which of them is first by its number, or what stands at one; `level`
+    0..1 grows the list."""
     if split == "train":
         level *= rng.random()
     return (_receipt if rng.random() < 0.6 else _numbers)(rng, split, level)
@@ -40,14 +39,13 @@ def _numbers(rng: random.Random, split: Split, level: float) -> Sample:
     count = rng.randint(2, 2 + round(4 * level))
     labels = pick(rng, rng.choice(("series", "first", "month")), split, count)
     values = rng.sample(range(1, 10 ** rng.randint(2, 3)), count)
+    fields = [Field(label, str(value)) for label, value in zip(labels, values, strict=True)]
     if rng.random() < 0.8:
         section, best = rng.choice((("chart highest", max), ("chart lowest", min)))
-        told = [(label, str(value), value) for label, value in zip(labels, values, strict=True)]
-        question, answer = phrase(rng, section, split), outdone(told, best)
+        question, answer = phrase(rng, section, split), outdone([(*field, int(field.value)) for field in fields], best)
     else:
-        label, value = rng.choice([*zip(labels, values, strict=True)])
-        question, answer = phrase(rng, "chart value", split, name=label), str(value)
-    fields = [Field(label, str(value)) for label, value in zip(labels, values, strict=True)]
+        name, answer = rng.choice(fields)
+        question = phrase(rng, "chart value", split, name=name)
     return _about(rng, _lines(rng, split, fields), question, answer)
 
 
@@ -61,4 +59,4 @@ def _about(rng: random.Random, lines: list[str], question: str, answer: str) -> 
     parts = ["\n".join(lines), question]
     if rng.random() < 0.4:
         parts.reverse()
-    return asked("\n".join(parts), answer, SKILL, "result-anls")
+    return in_words("\n".join(parts), answer, SKILL, "result-anls")
