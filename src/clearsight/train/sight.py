@@ -28,7 +28,7 @@ from clearsight.train.worlds.marks import TICK_BOX, Mark, marks_of
 from clearsight.train.worlds.scene import COLOURS, SHAPES
 
 # Other scripts have hundreds of characters: each goes by one of these, as its code falls, so most are told apart.
-_OTHERS = tuple(f"another character {number}" for number in range(64))
+_OTHERS = tuple(f"another character {number}" for number in range(256))
 NAMES = ("nothing", *_OTHERS, *map(chr, range(33, 127)), *SHAPES, *COLOURS, *TICK_BOX)
 SLOTS = 3
 """So many names are asked for in one patch: letters narrower than a third of it are too small to read."""

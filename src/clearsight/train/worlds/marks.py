@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from PIL import Image, ImageFont
@@ -15,6 +15,7 @@ TICK_BOX = ("box", "ticked")
 
 _KEY = "marks"
 _REACH = 0.6  # of the font's size: how far above and below its middle a line of text is seen
+_JOINER = "\u200d"  # has no width, and the letter before it takes the form that goes on
 
 
 class Mark(NamedTuple):
@@ -33,9 +34,14 @@ class Mark(NamedTuple):
 Corners = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
-def glyphs(face: ImageFont.FreeTypeFont, text: str, box: Corners) -> list[Mark]:
-    """The characters, but for spaces, of one line of `text` whose ink fills `box`."""
-    widths = [_advance(face, character) for character in text]
+def glyphs(face: ImageFont.FreeTypeFont, text: str, box: Corners, *, leftwards: bool = False) -> list[Mark]:
+    """The characters, but for spaces, of one line of `text` whose ink fills `box`, from left to right.
+
+    leftwards: they run from the right and join, as Arabic's do, which takes `face` to lay them out with Raqm.
+    """
+    widths = _joined(face, text) if leftwards else [_advance(face, character) for character in text]
+    if leftwards:
+        text, widths = text[::-1], widths[::-1]
     left, top, right, bottom = box
     scale = (right - left) / max(1e-6, sum(widths))
     ends = accumulate(widths)
@@ -44,6 +50,15 @@ def glyphs(face: ImageFont.FreeTypeFont, text: str, box: Corners) -> list[Mark]:
         for character, width, end in zip(text, widths, ends, strict=True)
         if not character.isspace()
     ]
+
+
+def _joined(face: ImageFont.FreeTypeFont, text: str) -> list[float]:
+    """How much every character adds to the width of `text`, with the form that its neighbours give it."""
+    ends = [0.0]
+    for end, following in enumerate([*text[1:], " "], 1):
+        joins = not (text[end - 1].isspace() or following.isspace())
+        ends.append(face.getlength(text[:end] + _JOINER * joins))
+    return [after - before for before, after in pairwise(ends)]
 
 
 # Few, because every entry keeps its font open.
