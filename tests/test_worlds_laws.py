@@ -174,16 +174,19 @@ def test_most_training_texts_are_coined_of_all_letters_and_none_holds_a_word_of_
         seen |= set("".join(words))
     assert seen <= letters >= set("".join(known | held))
     assert len(seen) > 0.6 * len(letters)
-    assert 50 < coined < 100
+    # Where a hundred signs stand in one word each, words are known by heart before their signs.
+    least, most = (95, 118) if language in ("Korean", "Chinese", "Japanese") else (50, 100)
+    assert least < coined < most
     tested = (draw_script(random.Random(seed), language, "test", 0.0).answer for seed in range(20))
     assert set(tested) <= held
 
 
-def test_training_has_every_language_and_those_of_latin_letters_with_marks_most_often():
+def test_training_has_every_language_and_those_of_many_signs_most_often():
     for split in SPLITS:
         found = Counter(draw("scripts", seed, split).skill for seed in range(360))
         assert set(found) == set(LANGUAGES)
-        assert (found["Vietnamese"] > 3 * found["Chinese"]) == (split == "train"), found
+        signs, latin = (sum(found[one] for one in names) for names in (LANGUAGES[:3], ("German", "French", "Spanish")))
+        assert (signs > 3 * latin) == (split == "train"), found
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
