@@ -796,7 +796,7 @@ def stages() -> list[Stage]:
         steps=100,
         seed=53,
     )  # fmt: skip
-    # Then words for them: their picture-text pairs are short, so two samples in five cost little.
+    # Then words for them, two samples in five, most of them picture-text pairs, which are short.
     grasp = after(
         conclude,
         "grasp",

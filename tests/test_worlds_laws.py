@@ -174,7 +174,7 @@ def test_most_training_texts_are_coined_of_all_letters_and_none_holds_a_word_of_
         seen |= set("".join(words))
     assert seen <= letters >= set("".join(known | held))
     assert len(seen) > 0.6 * len(letters)
-    # Where a hundred signs stand in one word each, words are known by heart before their signs.
+    # Where most signs stand in one word alone, words are known by heart before their signs are read.
     least, most = (95, 118) if language in ("Korean", "Chinese", "Japanese") else (50, 100)
     assert least < coined < most
     tested = (draw_script(random.Random(seed), language, "test", 0.0).answer for seed in range(20))

@@ -39,9 +39,10 @@ def glyphs(face: ImageFont.FreeTypeFont, text: str, box: Corners, *, leftwards: 
 
     leftwards: they run from the right and join, as Arabic's do, which takes `face` to lay them out with Raqm.
     """
-    widths = _joined(face, text) if leftwards else [_advance(face, character) for character in text]
     if leftwards:
-        text, widths = text[::-1], widths[::-1]
+        text, widths = text[::-1], _joined(face, text)[::-1]
+    else:
+        widths = [_advance(face, character) for character in text]
     left, top, right, bottom = box
     scale = (right - left) / max(1e-6, sum(widths))
     ends = accumulate(widths)
