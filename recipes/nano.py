@@ -823,6 +823,48 @@ def stages() -> list[Stage]:
         decay=1.0,
         seed=55,
     )  # fmt: skip
+    # The tower alone once more: Arabic, whose letters join, and what `glyphs` had cost it of pages and charts.
+    joins = after(
+        glyphs,
+        "joins",
+        weights={
+            "word": 0.04, "line": 0.13, "page": 0.11, "documents": 0.08, "calls": 0.03, "shapes": 0.05,
+            "charts": 0.12, "scripts": 0.44,
+        },
+        steps=250,
+        lr=1.8e-3,
+        seed=56,
+    )  # fmt: skip
+    # Both halves with everything, and several boxes, of which training had drawn few.
+    unite = after(
+        learn,
+        "unite",
+        weights={
+            "word": 0.025, "line": 0.14, "page": 0.06, "documents": 0.12, "shapes": 0.15, "boxes": 0.07,
+            "screens": 0.06, "calls": 0.06, "clips": 0.06, "live": 0.005, "charts": 0.035, "sums": 0.03,
+            "scripts": 0.185,
+        },
+        steps=210,
+        lr=1.4e-3,
+        warmup=15,
+        decay=0.3,
+        heads="joins",
+        seed=57,
+    )  # fmt: skip
+    # Then words alone.
+    voice = after(
+        regain,
+        "voice",
+        weights={
+            "word": 0.02, "line": 0.19, "page": 0.05, "documents": 0.125, "shapes": 0.22, "boxes": 0.05,
+            "screens": 0.055, "calls": 0.06, "clips": 0.06, "live": 0.005, "charts": 0.015, "sums": 0.02,
+            "scripts": 0.13,
+        },
+        steps=350,
+        lr=1e-3,
+        decay=0.85,
+        seed=58,
+    )  # fmt: skip
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -875,6 +917,9 @@ def stages() -> list[Stage]:
         learn,
         grasp,
         regain,
+        joins,
+        unite,
+        voice,
     ]
 
 

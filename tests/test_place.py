@@ -162,7 +162,7 @@ def test_what_a_line_begins_with_is_known_wherever_it_goes_on(lines, rng):
 def test_a_coordinate_comes_from_eighths_of_a_token_and_a_side(processor):
     """Of what is answered alone; the numbers of a box that is asked about are given."""
     boxes, asked = [], 0
-    for seed in range(40):
+    for seed in range(90):
         sample = draw("boxes", seed, "train", turns=3)
         example = encode(sample, processor, "chat")
         grid = example.inputs.vision.grids[0]
@@ -254,7 +254,7 @@ def test_coordinates_come_from_one_picture(processor):
 def test_what_is_divided_is_told_before_the_first_digit(processor):
     """By that token after the fourth layer: nothing else moves that head."""
     example = examples(processor)[1]
-    assert len(example.spots) == 4
+    assert len(example.spots) >= 4
     moves_alone("spot", example, 4, example.spots, (8 * MOST, MOST))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from dataclasses import replace
@@ -20,8 +21,10 @@ from clearsight.messages import Video
 from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train.data import BatchStream, Mix, encode
+from clearsight.train.errors import StateError
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
+from clearsight.train.place import add_place
 from clearsight.train.sight import (
     KINDS,
     NAMES,
@@ -311,6 +314,33 @@ def test_a_stage_of_marks_resumes_and_leaves_a_model_without_the_head(processor,
     resumed.model.load_state_dict(whole.model.state_dict())
     run_stage(resumed, processor, STAGE, tmp_path / "cut", workers=0)
     assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state_dict().items())
+
+
+def test_a_stage_takes_the_heads_of_an_earlier_one_that_stands_beside_it(processor, tmp_path):
+    """Its first loss is what the former tower and head make of its first batch; without them a stage knows nothing."""
+    model = random_model(CONFIG).train()
+    run_stage(model, processor, STAGE, tmp_path, workers=0)
+    mix = replace(MIX, form="chat", sight=0.5, place=0.5)
+    stage = replace(STAGE, name="t", heads="s", mix=mix, steps=1, log_every=1, rates=Rates(), precision="float32")
+    head = {k: v for k, v in torch.load(tmp_path / "s.pt")["model"].items() if k.startswith("visual.sight.")}
+    batch = BatchStream(processor, mix, stage.batch_size, stage.seed)[0]
+    expected = copy.deepcopy(model)
+    add_sight(expected, seed=7)
+    add_place(expected)
+    expected.load_state_dict(head, strict=False)
+    with torch.no_grad():
+        losses = losses_of(expected, batch) / batch.learned().clamp(min=1e-6)
+    run_stage(model, processor, stage, tmp_path, workers=0)
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["loss"] == pytest.approx((losses * torch.tensor([1.0, 0.5, 0.5])).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("earlier", ["none such", "words"])
+def test_heads_of_a_stage_without_any_are_an_error(processor, tmp_path, earlier):
+    words = replace(STAGE, name="words", mix=replace(MIX, form="caption", weights={"word": 1.0}), steps=1)
+    run_stage(random_model(CONFIG).train(), processor, words, tmp_path, workers=0)
+    with pytest.raises(StateError, match=f"{earlier}.pt is missing or holds nothing of what this stage learns to tell"):
+        run_stage(random_model(CONFIG).train(), processor, replace(STAGE, heads=earlier), tmp_path, workers=0)
 
 
 def test_a_stage_of_marks_is_not_sharded(processor, tmp_path):

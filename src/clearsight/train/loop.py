@@ -32,7 +32,7 @@ from clearsight.train.replica import Replica, joined
 from clearsight.train.sharded import Sharded
 from clearsight.train.sight import add_sight, remove_sight, sight_loss
 from clearsight.train.stage import Stage
-from clearsight.train.state import Workers, check_state, load_values, read_state, write_state
+from clearsight.train.state import Workers, check_state, load_some, load_values, read_state, write_state
 
 Evaluation = Callable[[Qwen2VL], dict[str, float]]
 """Figures about a model as it is, by name."""
@@ -159,10 +159,14 @@ def _start(model: Qwen2VL, stage: Stage, saved: dict[str, Any] | None, path: Pat
     """Parameters first from the checkpoint, then divided over the processes, then the optimisers' state."""
     if stage.lora and not any(isinstance(module, LoraLinear) for module in model.modules()):
         attach(model, stage.lora, seed=stage.seed)
+    own = {*model.state_dict()}
     if _objective(stage)[1]:
         add_sight(model, stage.seed)
     if _objective(stage)[2]:
         add_place(model)
+    if stage.heads and not saved:
+        earlier = path.with_name(f"{stage.heads}.pt")
+        load_some(model, {*model.state_dict()} - own, earlier)
     set_trainable(model, stage)
     model.train()
     if saved:

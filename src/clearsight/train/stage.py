@@ -54,8 +54,9 @@ class Stage:
     inside blocks but compute them again for the gradient. ema: decay of the average that is kept of the weights and
     is the result; 0 keeps none. linear_only: embeddings, norms, biases and the patch kernel stay as they are, so that
     adapters can be moved to the result with little loss (recipes/move_adapter.py). balance: an answer of n tokens
-    weighs n ** (1 - balance), so with 0 all tokens weigh the same and with 1 all answers. evaluate_every: steps
-    between evaluations, if there is anything to evaluate.
+    weighs n ** (1 - balance), so with 0 all tokens weigh the same and with 1 all answers. heads: the stage before,
+    in the same folder, that has learned to tell marks or places, whose heads for it are taken; else they begin
+    knowing nothing. evaluate_every: steps between evaluations, if there is anything to evaluate.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Stage:
     recompute: bool = False
     ema: float = 0.0
     balance: float = 0.0
+    heads: str = ""
     seed: int = 0
     checkpoint_every: int = 100
     log_every: int = 20

@@ -42,6 +42,17 @@ def load_values(model: nn.Module, values: dict[str, Tensor], path: Path) -> None
         raise StateError(f"{path} holds {unknown[0]!r}, which the model does not have")
 
 
+def load_some(model: nn.Module, names: set[str], path: Path) -> None:
+    """Give the model's weights of these names what the checkpoint `path` has for them, if any of them is in it.
+
+    Raises StateError for a missing checkpoint and for one without any."""
+    saved = read_state(path)
+    found = {name: value for name, value in saved["model"].items() if name in names} if saved else {}
+    if not found:
+        raise StateError(f"{path} is missing or holds nothing of what this stage learns to tell")
+    load_values(model, found, path)
+
+
 def write_state(
     path: Path,
     workers: Workers,
