@@ -860,7 +860,7 @@ def stages() -> list[Stage]:
             "screens": 0.055, "calls": 0.06, "clips": 0.06, "live": 0.005, "charts": 0.015, "sums": 0.02,
             "scripts": 0.13,
         },
-        steps=350,
+        steps=440,
         lr=1e-3,
         decay=0.85,
         seed=58,
@@ -945,6 +945,7 @@ MEANS = {
     "broaden": [("last-mean", 0.4)],
     "conclude": [],  # kept whole
     "regain": [("conclude-mean", 0.15)],  # the tower's weights among them
+    "voice": [("regain-mean", 0.45)],  # too
 }
 
 
