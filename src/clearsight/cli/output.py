@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 OFFICIAL = "Qwen/Qwen2-VL-2B-Instruct"
 NANO_NOTE = (
-    "note: nano, the model in the box, reads short printed words and names plain coloured shapes, with many mistakes;"
-    f" it knows nothing of photographs, scenes, handwriting or other languages. For those: --model {OFFICIAL} (a 4.4 GB"
-    " download). `clearsight info nano` has its measured accuracy. (Shown once.)"
+    "note: nano, the model in the box, reads print and plain shapes, documents, app screens and clips like those that"
+    " it learned from, with mistakes; it knows nothing of photographs, scenes or handwriting. For those:"
+    f" --model {OFFICIAL} (a 4.4 GB download). `clearsight info nano` has its measured accuracy. (Shown once.)"
 )
 
 
