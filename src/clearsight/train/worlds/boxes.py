@@ -19,8 +19,11 @@ from .sheet import Sheet
 from .tokens import words
 
 _MOST_ALIKE = 3
-_TASKS = {"find": 40, "find all": 15, "find none": 7, "name inside": 18, "find word": 20}
-_TASKS_OF_TRAINING = {"find": 20, "find all": 38, "find none": 4, "name inside": 8, "find word": 30}  # what is hardest
+# How often each is asked for; in training more of what is hardest.
+_TASKS: dict[Split, dict[str, int]] = {
+    "train": {"find": 20, "find all": 38, "find none": 4, "name inside": 8, "find word": 30},
+    "test": {"find": 40, "find all": 15, "find none": 7, "name inside": 18, "find word": 20},
+}
 _INSIDE_SHARE = 0.25
 _FEW_SHARE = 0.5  # of training: where the only thing is is learned before which of several is meant
 
@@ -46,8 +49,7 @@ def draw_boxes(rng: random.Random, *, split: Split, level: float = 1.0, turns: i
     """
     if split == "train" and rng.random() < _FEW_SHARE:
         level = 0.0
-    tasks = _TASKS_OF_TRAINING if split == "train" else _TASKS
-    task = rng.choices(list(tasks), list(tasks.values()))[0]
+    task = rng.choices(list(_TASKS[split]), list(_TASKS[split].values()))[0]
     if task == "find word":
         picture, asked = _words(rng, split, level)
     else:
