@@ -21,6 +21,7 @@ from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model, random_model, save_model
 from clearsight.processor import Processor
 from clearsight.train.data import Mix
+from clearsight.train.errors import TrainingError
 from clearsight.train.grow import grown
 from clearsight.train.loop import Evaluation, run_stage
 from clearsight.train.replica import process_group
@@ -1010,6 +1011,27 @@ def compile_rows() -> None:
         setattr(rowwise, f"{name}_reference", torch.compile(plain, dynamic=True))
 
 
+def train(model: Qwen2VL, processor: Processor, out: Path, only: str | None = None) -> None:
+    """All stages in turn, or that one alone; the weights that come of it are in `out`/model."""
+    for stage in stages():
+        if only in (None, stage.name):
+            if stage.name in RETURNS and only is None:
+                mean_with(model, out / f"{RETURNS[stage.name]}.pt", 1.0, linear=False)
+            if stage.name == GROWN:
+                model = grown(model, NANO)
+            if stage.name in APART:
+                tell_apart(model, processor)
+            model.requires_grad_().train()
+            run_stage(model, processor, stage, out, evaluation=evaluation(stage, processor))
+            if stage.name in MEANS and only is None:
+                for earlier, share in MEANS[stage.name]:
+                    mean_with(model, out / f"{earlier}.pt", share)
+                if int(os.environ.get("RANK", "0")) == 0:
+                    keep(model, out / f"{stage.name}-mean.pt")
+    if int(os.environ.get("RANK", "0")) == 0:
+        save_model(model, out / "model", dtype=torch.bfloat16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
@@ -1030,24 +1052,11 @@ def main() -> None:
         except (ValueError, OSError) as error:
             parser.error(str(error))
     processor = Processor.packaged("nano")
-    with process_group():
-        for stage in stages():
-            if arguments.only in (None, stage.name):
-                if stage.name in RETURNS and arguments.only is None:
-                    mean_with(model, arguments.out / f"{RETURNS[stage.name]}.pt", 1.0, linear=False)
-                if stage.name == GROWN:
-                    model = grown(model, NANO)
-                if stage.name in APART:
-                    tell_apart(model, processor)
-                model.requires_grad_().train()
-                run_stage(model, processor, stage, arguments.out, evaluation=evaluation(stage, processor))
-                if stage.name in MEANS and arguments.only is None:
-                    for earlier, share in MEANS[stage.name]:
-                        mean_with(model, arguments.out / f"{earlier}.pt", share)
-                    if int(os.environ.get("RANK", "0")) == 0:
-                        keep(model, arguments.out / f"{stage.name}-mean.pt")
-        if int(os.environ.get("RANK", "0")) == 0:
-            save_model(model, arguments.out / "model", dtype=torch.bfloat16)
+    try:
+        with process_group():
+            train(model, processor, arguments.out, arguments.only)
+    except TrainingError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,10 @@ def load_some(model: nn.Module, names: set[str], path: Path) -> None:
     saved = read_state(path)
     found = {name: value for name, value in saved["model"].items() if name in names} if saved else {}
     if not found:
-        raise StateError(f"{path} is missing or holds nothing of what this stage learns to tell")
+        raise StateError(
+            f"{path} is missing or holds nothing of what this stage learns to tell; run {path.stem!r} into that folder"
+            " first"
+        )
     load_values(model, found, path)
 
 
