@@ -84,17 +84,17 @@ def test_size_is_told_where_a_picture_is_closed(processor):
     assert example.inputs.ids[closing] == CONFIG.tokens.vision_end
     model = random_model(CONFIG)
     add_place(model)
-    torch.nn.init.normal_(model.model.size.weight, std=0.1)
+    torch.nn.init.normal_(model.model.place.size.weight, std=0.1)
     kept = []
     model.model.layers[-1].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
     losses_of(model, example)[2].backward()
     (hidden_TD,) = kept
     seen_D = F.rms_norm(hidden_TD[closing], hidden_TD.shape[-1:])
-    told = F.linear(seen_D, model.model.size.weight).view(2, MOST)
+    told = F.linear(seen_D, model.model.place.size.weight).view(2, MOST)
     wanted = F.one_hot(sizes(example.inputs)[:, 0], MOST)
     tokens = example.inputs.vision.grids[0].tokens()
     moved = ((told.softmax(-1) - wanted) / 2 * tokens).flatten()[:, None] * seen_D
-    torch.testing.assert_close(model.model.size.weight.grad, moved, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.model.place.size.weight.grad, moved, rtol=1e-3, atol=1e-4)
 
 
 @given(
@@ -262,7 +262,7 @@ def moves_alone(name, example, layers, told, answers):
     """The head's gradient is that of eight times the losses of `told` after so many layers, and of nothing else."""
     model = random_model(replace(CONFIG, text=replace(CONFIG.text, num_layers=layers + 2)))
     add_place(model)
-    weight = model.model.get_submodule(name).weight
+    weight = model.model.place[name].weight
     torch.nn.init.normal_(weight, std=0.1)
     kept = []
     model.model.layers[layers - 1].register_forward_hook(lambda _layer, _given, hidden: kept.append(hidden.detach()))
@@ -289,8 +289,8 @@ def test_the_packed_loss_is_the_sum_and_words_cost_what_they_did(processor):
     with torch.no_grad():
         plain = losses_of(model, pack(alone))
         add_place(model)
-        for name in ("place", "line", "size", "spot", "word"):
-            torch.nn.init.normal_(model.model.get_submodule(name).weight, std=0.1)
+        for name in ("slots", "line", "size", "spot", "word"):
+            torch.nn.init.normal_(model.model.place[name].weight, std=0.1)
         together = losses_of(model, pack(alone))
         torch.testing.assert_close(together, sum(losses_of(model, e) for e in alone), rtol=1e-4, atol=1e-3)
     assert together[:2].equal(plain[:2])

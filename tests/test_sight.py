@@ -24,6 +24,7 @@ from clearsight.train.data import BatchStream, Mix, encode
 from clearsight.train.errors import StateError
 from clearsight.train.example import pack
 from clearsight.train.loop import losses_of, run_stage
+from clearsight.train.optim import make_optimizers, set_trainable
 from clearsight.train.place import add_place
 from clearsight.train.sight import (
     KINDS,
@@ -333,6 +334,32 @@ def test_a_stage_takes_the_heads_of_an_earlier_one_that_stands_beside_it(process
     run_stage(model, processor, stage, tmp_path, workers=0)
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["loss"] == pytest.approx((losses * torch.tensor([1.0, 0.5, 0.5])).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("linear_only", [False, True])
+@pytest.mark.parametrize("rates", [Rates(vision=0, merger=0.5), Rates(language=0, merger=0)])
+def test_heads_learn_in_full_by_adamw_whatever_else_does(rates, linear_only):
+    """All of them, biases too, beside parts that are left alone or take smaller steps; no other parameter joins in."""
+    model = random_model(CONFIG)
+    own = {id(value) for value in model.parameters()}
+    mix = replace(MIX, form="chat", sight=0.5, place=0.5)
+    stage = replace(STAGE, mix=mix, rates=rates, linear_only=linear_only)
+    set_trainable(model, stage)
+    learning = {name for name, value in model.named_parameters() if value.requires_grad}
+    add_sight(model, seed=0)
+    add_place(model)
+    set_trainable(model, stage)
+    heads = {name: value for name, value in model.named_parameters() if id(value) not in own}
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == learning | heads.keys()
+    held = [
+        (optimizer, group["share"], id(value))
+        for optimizer in make_optimizers(model, stage)
+        for group in optimizer.param_groups
+        for value in group["params"]
+    ]
+    of_heads = [(type(rule), share) for rule, share, value in held if value not in own]
+    assert of_heads == [(torch.optim.AdamW, 1.0)] * len(heads)
+    assert len(held) == len(learning) + len(heads)
 
 
 @pytest.mark.parametrize("earlier", ["none such", "words"])

@@ -14,12 +14,23 @@ from clearsight.train.stage import Stage
 # A patch's pixels are mostly alike, so every weight of its kernel pushes the same way and steps must be small.
 _PATCH_KERNEL_SHARE = 0.1
 
+HEADS = "heads"
+
 
 def part_of(name: str) -> str:
-    """The part of the model, as `Rates` has them, that the parameter `name` belongs to."""
+    """The part of the model, as `Rates` has them, that the parameter `name` belongs to; or HEADS, which tell marks and
+    places while it learns."""
+    if name.startswith(("visual.sight.", "model.place.")):
+        return HEADS
     if not name.startswith("visual."):
         return "language"
     return "merger" if name.startswith("visual.merger.") else "vision"
+
+
+def _rate(name: str, stage: Stage) -> float:
+    """Heads learn at the full rate whatever else does: what a frozen one says would lead the rest astray."""
+    part = part_of(name)
+    return 1.0 if part == HEADS else float(getattr(stage.rates, part))
 
 
 def set_trainable(model: nn.Module, stage: Stage) -> None:
@@ -33,7 +44,8 @@ def set_trainable(model: nn.Module, stage: Stage) -> None:
         chosen = stage.lora is None or name.endswith((".lora_A", ".lora_B"))
         if stage.linear_only:
             chosen = chosen and name in linear - {"lm_head.weight"}
-        parameter.requires_grad_(chosen and getattr(stage.rates, part_of(name)) > 0)
+        chosen = chosen or part_of(name) == HEADS
+        parameter.requires_grad_(chosen and _rate(name, stage) > 0)
         device = torch.device("cpu") if parameter.is_meta else parameter.device  # meta: a plan for this machine
         if stage.lora is None or chosen or product_dtype(stage.precision, device) == torch.float32:
             parameter.data = parameter.data.float()
@@ -50,8 +62,8 @@ def make_optimizers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimize
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        share = getattr(stage.rates, part_of(name)) * (_PATCH_KERNEL_SHARE if "patch_embed" in name else 1.0)
-        is_matrix = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "sight", "place"))
+        share = _rate(name, stage) * (_PATCH_KERNEL_SHARE if "patch_embed" in name else 1.0)
+        is_matrix = parameter.ndim == 2 and part_of(name) != HEADS and not any(p in name for p in ("embed", "lm_head"))
         if is_matrix and stage.optimizer == "muon":
             muon.setdefault(share, []).append(parameter)
         else:

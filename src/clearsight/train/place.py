@@ -30,37 +30,30 @@ _AXES = 3
 _LAYERS = 2  # of the language half, after which the place is known: those that follow can attend to it
 _LATE_LAYERS = 3  # and after which, by the place, what the line begins with and where the last token stood
 _LAST_LAYERS = 4  # and after which what is to be divided by that size
-_HEAD = "place"
-_LINE_HEAD = "line"
-_SIZE_HEAD = "size"
-_WORD_HEAD = "word"
-_SPOT_HEAD = "spot"
 _WEIGHT = 8.0  # of a word or a coordinate, in visual tokens
+# How many each head chooses from, some between several kinds at once.
+_ANSWERS = {
+    "slots": _AXES * MOST + EDGES * STEPS,
+    "line": len(NAMES),
+    "size": 2 * MOST,
+    "spot": (PARTS + 1) * MOST,
+    "word": 2 * MOST + len(NAMES),
+}
 
 
 def add_place(model: Qwen2VL) -> None:
     """Give the language half the heads that tell all this; at first they say nothing."""
-    for name, answers in _answers().items():
+    heads = nn.ModuleDict()
+    for name, answers in _ANSWERS.items():
         head = nn.Linear(model.config.text.hidden_size, answers, device=model.device)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
-        model.model.add_module(name, head)
-
-
-def _answers() -> dict[str, int]:
-    """How many each head chooses from, some between several kinds at once."""
-    return {
-        _HEAD: _AXES * MOST + EDGES * STEPS,
-        _LINE_HEAD: len(NAMES),
-        _SIZE_HEAD: 2 * MOST,
-        _SPOT_HEAD: (PARTS + 1) * MOST,
-        _WORD_HEAD: 2 * MOST + len(NAMES),
-    }
+        heads[name] = head
+    model.model.add_module("place", heads)
 
 
 def remove_place(model: Qwen2VL) -> None:
-    for name in _answers():
-        delattr(model.model, name)
+    del model.model.place
 
 
 @contextmanager
@@ -72,8 +65,8 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
     of the words that are asked about. Nothing where there are no visual tokens or the model has no such heads.
     """
     found: list[Tensor] = []
-    heads = dict(model.model.named_children())
-    if _HEAD not in heads or batch.inputs.vision is None:
+    heads = dict(model.model.named_children()).get("place")
+    if not isinstance(heads, nn.ModuleDict) or batch.inputs.vision is None:
         yield found
         return
     judge = _Judge(heads, batch, model.config.vision.merge_size)
@@ -98,14 +91,14 @@ def place_losses(model: Qwen2VL, batch: Example) -> Iterator[list[Tensor]]:
 class _Judge:
     """The losses of what is told by the hidden states of `batch` after a layer, each 0 where nothing is known."""
 
-    def __init__(self, heads: dict[str, nn.Module], batch: Example, merge: int) -> None:
+    def __init__(self, heads: nn.ModuleDict, batch: Example, merge: int) -> None:
         assert batch.inputs.vision is not None
         self._heads, self._batch, self._merge = heads, batch, merge
         self._seen = batch.inputs.vision_slots(merge)
         self._lengths = torch.tensor([grid.tokens(merge) for grid in batch.inputs.vision.grids])
 
     def places(self, hidden_TD: Tensor) -> Tensor:
-        told = self._scores(_HEAD, hidden_TD, self._seen)
+        told = self._scores("slots", hidden_TD, self._seen)
         wanted = targets(self._batch.inputs, self._merge).T  # the axes in turn
         loss = _known(told[:, : _AXES * MOST].reshape(-1, MOST), wanted)
         if self._batch.reach is not None:
@@ -115,12 +108,12 @@ class _Judge:
     def lines(self, hidden_TD: Tensor) -> Tensor:
         if self._batch.reach is None:
             return hidden_TD.new_zeros(())
-        return _known(self._scores(_LINE_HEAD, hidden_TD, self._seen), self._batch.reach[:, EDGES])
+        return _known(self._scores("line", hidden_TD, self._seen), self._batch.reach[:, EDGES])
 
     def sizes(self, hidden_TD: Tensor) -> Tensor:
         """At the closing tokens, which follow all that is seen."""
         ends = torch.tensor(self._batch.inputs.vision_starts) + self._lengths
-        told = self._scores(_SIZE_HEAD, hidden_TD, ends).view(-1, MOST)
+        told = self._scores("size", hidden_TD, ends).view(-1, MOST)
         wanted = sizes(self._batch.inputs, self._merge).T.flatten().to(told.device)
         each = F.cross_entropy(told, wanted, reduction="none").view(-1, 2).mean(1)
         return each @ self._lengths.to(each)  # a picture's size weighs as all of its tokens
@@ -129,7 +122,7 @@ class _Judge:
         words = self._batch.words
         if words is None:
             return hidden_TD.new_zeros(())
-        told = self._scores(_WORD_HEAD, hidden_TD, words[:, 0])
+        told = self._scores("word", hidden_TD, words[:, 0])
         places, lines = told[:, : 2 * MOST].reshape(-1, MOST), told[:, 2 * MOST :]
         return _WEIGHT * (_known(places, words[:, 1:3]) + _known(lines, words[:, 3]))
 
@@ -137,7 +130,7 @@ class _Judge:
         spots = self._batch.spots
         if spots is None:
             return hidden_TD.new_zeros(())
-        told = self._scores(_SPOT_HEAD, hidden_TD, spots[:, 0])
+        told = self._scores("spot", hidden_TD, spots[:, 0])
         steps, size = told[:, : PARTS * MOST], told[:, PARTS * MOST :]
         return _WEIGHT * (_known(steps, spots[:, 1]) + _known(size, spots[:, 2]))
 
