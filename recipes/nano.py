@@ -866,6 +866,23 @@ def stages() -> list[Stage]:
         decay=0.85,
         seed=58,
     )  # fmt: skip
+    # Words alone, so that the heads for marks and places know something before both halves listen to them; then both.
+    ready = after(
+        unite,
+        "ready",
+        weights={
+            "word": 0.02, "line": 0.17, "page": 0.05, "documents": 0.135, "shapes": 0.165, "boxes": 0.075,
+            "screens": 0.075, "calls": 0.08, "clips": 0.045, "live": 0.005, "charts": 0.02, "sums": 0.03,
+            "scripts": 0.13,
+        },
+        rates=Rates(vision=0),
+        steps=120,
+        lr=1e-3,
+        decay=0.0,
+        heads="",
+        seed=59,
+    )  # fmt: skip
+    gather = after(ready, "gather", rates=Rates(vision=0.5), steps=880, lr=1.5e-3, decay=0.7, heads="ready", seed=60)
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -921,6 +938,8 @@ def stages() -> list[Stage]:
         joins,
         unite,
         voice,
+        ready,
+        gather,
     ]
 
 
@@ -947,6 +966,7 @@ MEANS = {
     "conclude": [],  # kept whole
     "regain": [("conclude-mean", 0.15)],  # the tower's weights among them
     "voice": [("regain-mean", 0.45)],  # too
+    "gather": [("voice-mean", 0.6)],
 }
 
 
