@@ -21,9 +21,10 @@ from clearsight.model.qwen2_vl import Qwen2VL
 from clearsight.model.weights import load_model, random_model, save_model
 from clearsight.processor import Processor
 from clearsight.train.data import Mix
-from clearsight.train.errors import TrainingError
+from clearsight.train.errors import StateError, TrainingError
 from clearsight.train.grow import grown
 from clearsight.train.loop import Evaluation, run_stage
+from clearsight.train.optim import HEADS, part_of
 from clearsight.train.replica import process_group
 from clearsight.train.sight import sight_accuracy
 from clearsight.train.stage import Rates, Stage
@@ -999,20 +1000,20 @@ def tell_apart(model: Qwen2VL, processor: Processor, seed: int = 0) -> None:
 
 
 def mean_with(model: Qwen2VL, checkpoint: Path, share: float, linear: bool = True) -> None:
-    """Take `share` of every weight that a stage's checkpoint holds from there. Raises ValueError without one.
+    """Take `share` of every weight that a stage's checkpoint holds from there. Raises StateError without one.
 
-    linear: also of those of linear layers.
+    linear: also of those of linear layers. Heads, which a model has while it learns alone, are passed over.
     """
     earlier = read_state(checkpoint)
     if earlier is None:
-        raise ValueError(f"{checkpoint} is missing, whose weights are wanted again")
+        raise StateError(f"{checkpoint} is missing, whose weights are wanted again")
     values = dict(model.named_parameters())
     left = (
         set() if linear else {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     )
     with torch.no_grad():
         for name, value in earlier["model"].items():  # those that the stage left alone are not in it
-            if name not in left:
+            if name not in left and part_of(name) != HEADS:
                 values[name].lerp_(value.to(values[name]), share)
 
 

@@ -19,10 +19,13 @@ from clearsight.model.weights import random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train import recipe
 from clearsight.train.data import BatchStream, Mix, batches, casual, encode
+from clearsight.train.errors import StateError
 from clearsight.train.example import pack
 from clearsight.train.grow import ENDS, grown
 from clearsight.train.loop import next_token_loss, run_stage
 from clearsight.train.optim import learning_rate, make_optimizers
+from clearsight.train.place import add_place
+from clearsight.train.sight import add_sight
 from clearsight.train.stage import PARTS, Lora, Stage
 from clearsight.train.worlds import draw
 
@@ -245,12 +248,14 @@ def test_the_recipe_goes_back_to_earlier_stages_alone_and_leaves_linear_layers(t
     with torch.no_grad():
         for value in old.parameters():
             value.add_(1)  # norms and biases of random models are alike
+    add_sight(old, seed=0)  # a stage's own checkpoint has its heads, too
+    add_place(old)
     recipe_of_nano.keep(old, tmp_path / "old.pt")
     recipe_of_nano.mean_with(new, tmp_path / "old.pt", 1.0, linear=False)
     theirs = dict(old.named_parameters())
     for name, value in new.named_parameters():
         torch.testing.assert_close(value, kept[name] if name in linear else theirs[name])
-    with pytest.raises(ValueError, match=r"none\.pt is missing"):
+    with pytest.raises(StateError, match=r"none\.pt is missing"):
         recipe_of_nano.mean_with(new, tmp_path / "none.pt", 1.0)
 
 

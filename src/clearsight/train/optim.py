@@ -34,7 +34,7 @@ def _rate(name: str, stage: Stage) -> float:
 
 
 def set_trainable(model: nn.Module, stage: Stage) -> None:
-    """Freeze the parts whose rate is 0 and, with LoRA, all weights that are not its own.
+    """Freeze the parts whose rate is 0 and, with LoRA, all weights that are not its own; heads always learn.
 
     What learns is float32 from here on: small steps would be lost in less. Without LoRA everything is, so that frozen
     and learning parts fit each other. With it, frozen weights stay as they are if products are made in their format.
