@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .fonts import open_font, pick_font
 from .ink import RGB, luminance, wear
+from .marks import Mark, glyphs, marked, turned
 from .questions import absent, phrase
 from .sample import CELL, Sample, Split, about
 from .scene import COLOURS
@@ -26,12 +27,14 @@ def draw_signs(rng: random.Random, *, split: Split, level: float = 1.0) -> Sampl
     texts = [_text(rng, split, level) for _ in colours]
     ground = _ground(rng, (rng.randint(6, 8) * CELL, (2 + 2 * count) * CELL))
     band = ground.height / count
+    marks: list[Mark] = []
     for index, (colour, text) in enumerate(zip(colours, texts, strict=True)):
-        board = _board(rng, split, COLOURS[colour], text, ground.width - 10, level)
+        board, letters = _board(rng, split, COLOURS[colour], text, ground.width - 10, level)
         x = rng.randint(0, max(0, ground.width - board.width))
         y = round(index * band + rng.uniform(0, max(0.0, band - board.height)))
         ground.paste(board, (x, y), board)
-    picture = wear(rng, ground)
+        marks += [mark._replace(x=mark.x + x, y=mark.y + y) for mark in letters]
+    picture = marked(wear(rng, ground), marks)
     return _pose(rng, split, picture, dict(zip(colours, texts, strict=True)))
 
 
@@ -68,8 +71,10 @@ def _ground(rng: random.Random, size: tuple[int, int]) -> Image.Image:
     return ground.filter(ImageFilter.GaussianBlur(2.5))
 
 
-def _board(rng: random.Random, split: Split, colour: RGB, text: str, widest: int, level: float) -> Image.Image:
-    """A board with `text`, turned and drawn in perspective, on nothing."""
+def _board(
+    rng: random.Random, split: Split, colour: RGB, text: str, widest: int, level: float
+) -> tuple[Image.Image, list[Mark]]:
+    """A board with `text`, turned and drawn in perspective, on nothing, and where its characters are."""
     font = pick_font(rng, split)
     size = rng.randint(15, 26)
     while size > 9 and open_font(font, size).getlength(text) > widest - 16:
@@ -81,11 +86,17 @@ def _board(rng: random.Random, split: Split, colour: RGB, text: str, widest: int
     pen = ImageDraw.Draw(board)
     if rng.random() < 0.5:
         pen.rectangle((1, 1, width - 2, height - 2), outline=ink)
-    pen.text((width / 2, height / 2), text, fill=ink, font=face, anchor="mm")
-    return _seen_from_the_side(rng, board, level)
+    middle = width / 2, height / 2
+    pen.text(middle, text, fill=ink, font=face, anchor="mm")
+    return _seen_from_the_side(
+        rng, board, glyphs(face, text, pen.textbbox(middle, text, font=face, anchor="mm")), level
+    )
 
 
-def _seen_from_the_side(rng: random.Random, board: Image.Image, level: float) -> Image.Image:
+def _seen_from_the_side(
+    rng: random.Random, board: Image.Image, letters: list[Mark], level: float
+) -> tuple[Image.Image, list[Mark]]:
+    """The board and its letters, whose middles one end's being smaller hardly moves."""
     width, height = board.size
     depth = rng.uniform(0, 0.18 * level) * height
     ends = (depth, 0.0) if rng.random() < 0.5 else (0.0, depth)
@@ -93,4 +104,8 @@ def _seen_from_the_side(rng: random.Random, board: Image.Image, level: float) ->
     quad = (0, -ends[0], 0, height + ends[0], width, height + ends[1], width, -ends[1])
     board = board.transform(board.size, Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
     most = math.degrees(math.atan2(16, width))
-    return board.rotate(rng.uniform(-most, most) * level, Image.Resampling.BICUBIC, expand=True)
+    angle = rng.uniform(-most, most) * level
+    turned_board = board.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    right, lower = (turned_board.width - width) / 2, (turned_board.height - height) / 2
+    moved = [mark._replace(x=mark.x + right, y=mark.y + lower) for mark in turned(letters, board.size, angle)]
+    return turned_board, moved

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from .fonts import cap_height, open_font, pick_font
 from .ink import ink_and_paper, wear
+from .marks import glyphs, marked, marks_of
 from .sample import CELL, Sample, Split, about
 from .scene import COLOURS, SHAPES, Scene, Shape, colours_on, photograph, pick_paper, place, plural, with_article
 from .tokens import SINGLE, short_text, token, word
@@ -22,7 +23,7 @@ def draw_strips(rng: random.Random, *, split: Split, level: float = 1.0) -> Samp
 
 
 def _read(rng: random.Random, split: Split, picture: Image.Image, text: str, skill: str) -> Sample:
-    return about(wear(rng, picture), ask(rng, "read", split), text, skill)
+    return about(marked(wear(rng, picture), marks_of(picture) or ()), ask(rng, "read", split), text, skill)
 
 
 def _written(rng: random.Random, split: Split, size: tuple[int, int], text: str, caps: float) -> Image.Image:
@@ -33,9 +34,9 @@ def _written(rng: random.Random, split: Split, size: tuple[int, int], text: str,
         points -= 1
     ink, paper = ink_and_paper(rng)
     sheet = Image.new("RGB", size, paper)
-    at = size[0] / 2, size[1] / 2
-    ImageDraw.Draw(sheet).text(at, text, fill=ink, font=open_font(font, points), anchor="mm")
-    return sheet
+    at, pen, face = (size[0] / 2, size[1] / 2), ImageDraw.Draw(sheet), open_font(font, points)
+    pen.text(at, text, fill=ink, font=face, anchor="mm")
+    return marked(sheet, glyphs(face, text, pen.textbbox(at, text, font=face, anchor="mm")))
 
 
 def _tiny(rng: random.Random, split: Split, _level: float) -> Sample:
@@ -55,11 +56,13 @@ def _tall_text(rng: random.Random, split: Split, level: float) -> Sample:
     lines = [token(rng, rng.choice(("word", "number")), split, 5) for _ in range(3 + rng.randint(0, round(7 * level)))]
     size = 3 * CELL, (len(lines) + 1) * CELL
     font, (ink, paper) = pick_font(rng, split), ink_and_paper(rng)
-    sheet = Image.new("RGB", size, paper)
+    sheet, face = Image.new("RGB", size, paper), open_font(font, 18)
+    pen, marks = ImageDraw.Draw(sheet), []
     for row, line in enumerate(lines):
         at = size[0] / 2, (row + 1) * CELL
-        ImageDraw.Draw(sheet).text(at, line, fill=ink, font=open_font(font, 18), anchor="mm")
-    return _read(rng, split, sheet, "\n".join(lines), "very tall picture")
+        pen.text(at, line, fill=ink, font=face, anchor="mm")
+        marks += glyphs(face, line, pen.textbbox(at, line, font=face, anchor="mm"))
+    return _read(rng, split, marked(sheet, marks), "\n".join(lines), "very tall picture")
 
 
 def _far_text(rng: random.Random, split: Split, level: float) -> Sample:
@@ -68,8 +71,10 @@ def _far_text(rng: random.Random, split: Split, level: float) -> Sample:
     side = rng.randint(10, 11 + round(5 * level)) * CELL
     word = _written(rng, split, (6 * CELL, CELL), text, rng.uniform(10, 16))
     sheet = Image.new("RGB", (side, side), word.getpixel((0, 0)))
-    sheet.paste(word, (rng.randint(0, side - word.width), rng.randint(0, side - word.height)))
-    return _read(rng, split, sheet, text, "text on a large sheet")
+    x, y = rng.randint(0, side - word.width), rng.randint(0, side - word.height)
+    sheet.paste(word, (x, y))
+    marks = [mark._replace(x=mark.x + x, y=mark.y + y) for mark in marks_of(word) or ()]
+    return _read(rng, split, marked(sheet, marks), text, "text on a large sheet")
 
 
 def _row(rng: random.Random, level: float, tall: bool) -> tuple[Scene, list[Shape]]:
