@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_run import VARIANTS, losses, train
+from training_run import IN_TURN, VARIANTS, losses, train
 
 from clearsight.model.weights import read_tensors
 from clearsight.processor import ImageSettings, Processor, Tokenizer
@@ -61,6 +61,13 @@ def test_killed_at_a_random_moment_and_resumed_equals_undisturbed(alone, tmp_pat
 def test_two_replicas_have_the_losses_of_one_process(alone, tmp_path: Path) -> None:
     assert start(*PAIR, SCRIPT, tmp_path, "plain").wait() == 0
     assert losses(tmp_path) == pytest.approx(losses(alone("plain")), abs=2e-3)
+
+
+def test_a_stage_that_begins_with_the_heads_of_the_one_before_waits_for_them(tmp_path: Path) -> None:
+    train(tmp_path / "alone", *IN_TURN)
+    assert start(*PAIR, SCRIPT, tmp_path / "pair", "in turn").wait() == 0
+    assert losses(tmp_path / "pair") == pytest.approx(losses(tmp_path / "alone"), abs=2e-3)
+    assert len(losses(tmp_path / "pair")) == len(IN_TURN)
 
 
 @pytest.mark.parametrize("variant", ["adamw", "lora"])

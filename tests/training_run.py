@@ -37,9 +37,11 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for line in lines if "loss" in (record := json.loads(line))]
 
 
-def train(folder: Path, stage: Stage = STAGE, *, shard: bool = False) -> None:
+def train(folder: Path, *stages: Stage, shard: bool = False) -> None:
     processor = Processor(Tokenizer.packaged("nano"), TINY, ImageSettings())
-    model = run_stage(random_model(TINY), processor, stage, folder, workers=0, shard=shard)
+    model = random_model(TINY)
+    for stage in stages:
+        model = run_stage(model.requires_grad_(), processor, stage, folder, workers=0, shard=shard)
     if joined()[0] == 0:
         save_model(model, folder / "model", dtype=model.dtype)
 
@@ -51,6 +53,11 @@ VARIANTS = {
     "long": replace(STAGE, steps=24, batch_size=2),
 }
 
+# The second begins with the heads that the first has written at its end, and only then.
+_SIGHT = replace(STAGE, mix=replace(STAGE.mix, sight=0.5), ema=0.0, steps=1)
+IN_TURN = (_SIGHT, replace(_SIGHT, name="then", heads=_SIGHT.name))
+
 if __name__ == "__main__":
     with process_group():
-        train(Path(sys.argv[1]), VARIANTS[sys.argv[2]], shard="--shard" in sys.argv)
+        named = IN_TURN if sys.argv[2] == "in turn" else (VARIANTS[sys.argv[2]],)
+        train(Path(sys.argv[1]), *named, shard="--shard" in sys.argv)

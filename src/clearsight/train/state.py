@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from clearsight.train.average import Average
@@ -63,7 +64,10 @@ def write_state(
     average: Average,
     progress: dict[str, Any],
 ) -> None:
-    """Every process must call; the first one writes beside and renames."""
+    """Every process must call; the first one writes beside and renames, and all go on when the file is there.
+
+    Without that wait another process would begin a stage with heads of this one's checkpoint before the last.
+    """
     states = [workers.gather(optimizer) for optimizer in optimizers]
     values = {name: workers.whole(value) for name, value in workers.values().items()}
     means = {name: workers.whole(value) for name, value in average.average.items()} if average.decay else {}
@@ -74,3 +78,5 @@ def write_state(
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+    if workers.size > 1:
+        dist.barrier()
