@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -884,19 +885,6 @@ def stages() -> list[Stage]:
         seed=59,
     )  # fmt: skip
     gather = after(ready, "gather", rates=Rates(vision=0.5), steps=880, lr=1.5e-3, decay=0.7, heads="ready", seed=60)
-    # The same again with the worlds that nothing had shown it: several pictures, signs in a scene, very tall and very
-    # wide pictures; a lower rate, as they are soon learned.
-    meet = after(
-        ready,
-        "meet",
-        weights={
-            "word": 0.015, "line": 0.14, "page": 0.045, "documents": 0.115, "shapes": 0.175, "boxes": 0.065,
-            "screens": 0.065, "calls": 0.07, "clips": 0.04, "live": 0.005, "charts": 0.02, "sums": 0.025,
-            "scripts": 0.09, "pairs": 0.06, "signs": 0.04, "strips": 0.03,
-        },
-        seed=61,
-    )  # fmt: skip
-    compare = after(meet, "compare", rates=Rates(vision=0.5), steps=1000, lr=1.2e-3, decay=0.75, heads="meet", seed=62)
     early = [crops, dialogue, short, scenes, read, look, scan, naming]
     return [
         *early,
@@ -954,8 +942,6 @@ def stages() -> list[Stage]:
         voice,
         ready,
         gather,
-        meet,
-        compare,
     ]
 
 
@@ -963,9 +949,7 @@ def evaluation(stage: Stage, processor: Processor) -> Evaluation | None:
     """How much of held-out pictures is named right, where a stage teaches that."""
     if not isinstance(stage.mix, Mix) or not stage.mix.objective[1]:
         return None
-    worlds = [
-        world for world in stage.mix.weights if world not in ("clips", "live", "told", "pairs")
-    ]  # of one picture each
+    worlds = [world for world in stage.mix.weights if world not in ("clips", "live", "told")]  # of one picture each
     return lambda model: sight_accuracy(model, processor, worlds, count=40)
 
 
@@ -1049,9 +1033,17 @@ def compile_rows() -> None:
         setattr(rowwise, f"{name}_reference", torch.compile(plain, dynamic=True))
 
 
-def train(model: Qwen2VL, processor: Processor, out: Path, only: str | None = None) -> None:
-    """All stages in turn, or that one alone; the weights that come of it are in `out`/model."""
-    for stage in stages():
+def rehearsed(stage: Stage) -> Stage:
+    """One step of four samples: enough to see that the stage runs, and that what it wants of earlier ones is there."""
+    return replace(stage, steps=1, batch_size=4)
+
+
+def train(model: Qwen2VL, processor: Processor, out: Path, only: str | None = None, *, rehearsal: bool = False) -> None:
+    """All stages in turn, or that one alone; the weights that come of it are in `out`/model.
+
+    rehearsal: one small step of each, unmeasured.
+    """
+    for stage in map(rehearsed, stages()) if rehearsal else stages():
         if only in (None, stage.name):
             if stage.name in RETURNS and only is None:
                 mean_with(model, out / f"{RETURNS[stage.name]}.pt", 1.0, linear=False)
@@ -1060,7 +1052,7 @@ def train(model: Qwen2VL, processor: Processor, out: Path, only: str | None = No
             if stage.name in APART:
                 tell_apart(model, processor)
             model.requires_grad_().train()
-            run_stage(model, processor, stage, out, evaluation=evaluation(stage, processor))
+            run_stage(model, processor, stage, out, evaluation=None if rehearsal else evaluation(stage, processor))
             if stage.name in MEANS and only is None:
                 for earlier, share in MEANS[stage.name]:
                     mean_with(model, out / f"{earlier}.pt", share)
@@ -1075,6 +1067,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
     parser.add_argument("--only", choices=[stage.name for stage in stages()], help="run this stage alone")
     parser.add_argument("--init", help="start from this checkpoint (a name or folder), not from random weights")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="take one small step of every stage, anew, in OUT/rehearsal: does the long run go through?",
+    )
     parser.add_argument("--compile", action="store_true", help="compile for speed, which needs a C++ compiler")
     arguments = parser.parse_args()
     if arguments.compile:
@@ -1090,9 +1087,14 @@ def main() -> None:
         except (ValueError, OSError) as error:
             parser.error(str(error))
     processor = Processor.packaged("nano")
+    out = arguments.out
+    if arguments.rehearse:
+        out = out / "rehearsal"  # apart, or the long run would go on from its checkpoints
+        if int(os.environ.get("RANK", "0")) == 0:
+            shutil.rmtree(out, ignore_errors=True)  # of an earlier one, which would leave nothing to do
     try:
         with process_group():
-            train(model, processor, arguments.out, arguments.only)
+            train(model, processor, out, arguments.only, rehearsal=arguments.rehearse)
     except TrainingError as error:
         parser.error(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from clearsight.config import NANO, PRESETS, read_json
 from clearsight.eval import score, wilson
 from clearsight.model.hub import resolve
-from clearsight.model.weights import random_model
+from clearsight.model.weights import load_model, random_model
 from clearsight.processor import ImageSettings, Processor, Tokenizer
 from clearsight.train import recipe
 from clearsight.train.data import BatchStream, Mix, batches, casual, encode
@@ -275,6 +276,25 @@ def test_a_grown_model_says_what_it_said_until_its_new_blocks_have_learned(proce
     new = {name: value for name, value in large.named_parameters() if name not in dict(small.named_parameters())}
     learn = {name for name, value in new.items() if value.grad.any()}
     assert {name.rpartition(".")[0].split(".", 3)[-1] for name in learn} == set(ENDS)
+
+
+def test_a_rehearsal_takes_a_small_step_of_every_stage_anew_and_leaves_the_long_run_alone(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import nano as recipe_of_nano
+
+    first, second = recipe_of_nano.stages()[:2]
+    monkeypatch.setattr(recipe_of_nano, "stages", lambda: [first, second])
+    monkeypatch.setattr(recipe_of_nano, "MEANS", {second.name: [(first.name, 0.5)]})
+    monkeypatch.setattr("sys.argv", ["nano.py", "--out", str(tmp_path), "--rehearse"])
+    out = tmp_path / "rehearsal"
+    for _ in range(2):
+        recipe_of_nano.main()
+        steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["stage"], line["step"]) for line in steps] == [(first.name, 1), (second.name, 1)]
+        load_model(out / "model", recipe_of_nano.SHALLOW)
+        assert set(tmp_path.iterdir()) == {out}
+        for file in out.glob("*.jsonl"):
+            file.write_text("{}\n")  # what a rehearsal that went on from here would add to
 
 
 def test_embeddings_that_are_alike_become_ones_of_their_own_but_for_those_kept(processor, monkeypatch):
