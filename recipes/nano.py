@@ -1065,15 +1065,25 @@ def train(model: Qwen2VL, processor: Processor, out: Path, only: str | None = No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the final weights")
-    parser.add_argument("--only", choices=[stage.name for stage in stages()], help="run this stage alone")
-    parser.add_argument("--init", help="start from this checkpoint (a name or folder), not from random weights")
-    parser.add_argument(
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--only", choices=[stage.name for stage in stages()], help="run this stage alone")
+    extent.add_argument(
         "--rehearse",
         action="store_true",
         help="take one small step of every stage, anew, in OUT/rehearsal: does the long run go through?",
     )
+    parser.add_argument("--init", help="start from this checkpoint (a name or folder), not from random weights")
     parser.add_argument("--compile", action="store_true", help="compile for speed, which needs a C++ compiler")
     arguments = parser.parse_args()
+    out = arguments.out
+    if arguments.rehearse:
+        out = out / "rehearsal"  # apart, or the long run would go on from its checkpoints
+        if int(os.environ.get("RANK", "0")) == 0:
+            shutil.rmtree(out, ignore_errors=True)  # of an earlier one, which would leave nothing to do
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {arguments.out} cannot be used as a folder: {error}")
     if arguments.compile:
         compile_rows()
     model = random_model(SHALLOW, seed=0)
@@ -1087,11 +1097,6 @@ def main() -> None:
         except (ValueError, OSError) as error:
             parser.error(str(error))
     processor = Processor.packaged("nano")
-    out = arguments.out
-    if arguments.rehearse:
-        out = out / "rehearsal"  # apart, or the long run would go on from its checkpoints
-        if int(os.environ.get("RANK", "0")) == 0:
-            shutil.rmtree(out, ignore_errors=True)  # of an earlier one, which would leave nothing to do
     try:
         with process_group():
             train(model, processor, out, arguments.only, rehearsal=arguments.rehearse)

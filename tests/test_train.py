@@ -297,6 +297,22 @@ def test_a_rehearsal_takes_a_small_step_of_every_stage_anew_and_leaves_the_long_
             file.write_text("{}\n")  # what a rehearsal that went on from here would add to
 
 
+def test_the_recipe_refuses_a_file_for_a_folder_and_a_rehearsal_of_one_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import nano as recipe_of_nano
+
+    (tmp_path / "file").write_text("")
+    for given, said in (
+        (["--out", str(tmp_path / "file"), "--rehearse"], "file cannot be used as a folder"),
+        (["--out", str(tmp_path), "--rehearse", "--only", "gather"], "not allowed with argument --rehearse"),
+    ):
+        monkeypatch.setattr("sys.argv", ["nano.py", *given])
+        with pytest.raises(SystemExit) as ended:
+            recipe_of_nano.main()
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
 def test_embeddings_that_are_alike_become_ones_of_their_own_but_for_those_kept(processor, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
     import nano as recipe_of_nano
